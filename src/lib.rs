@@ -1,7 +1,7 @@
 //! Sessions sealed into the cookie itself.
 
 mod base64url;
-pub mod clock;
+mod clock;
 mod error;
 mod random;
 
