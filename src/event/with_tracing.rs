@@ -1,0 +1,68 @@
+//! Events as `tracing` events.
+
+use tracing::{debug, info, warn};
+
+use super::{Event, Observer};
+use crate::error::ErrorKind;
+
+/// Writes every event to `tracing`, target `sealed_session`.
+///
+/// Everyday events are `debug`, changes of who is signed in `info`, signs of misuse or trouble
+/// `warn`. Session ids appear by their first characters, subjects not at all.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct TracingObserver;
+
+impl Observer for TracingObserver {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Opened { id, key } => debug!(target: "sealed_session", ?id, %key, "opened"),
+            Event::Issued { id, subject, persistent, .. } => {
+                info!(target: "sealed_session", ?id, signed_in = !subject.is_empty(), persistent, "issued");
+            }
+            Event::Refreshed { id } => debug!(target: "sealed_session", ?id, "refreshed"),
+            Event::Resealed { id, from, to } => {
+                debug!(target: "sealed_session", ?id, %from, %to, "resealed");
+            }
+            Event::Rejected { kind, id } => rejected(*kind, *id),
+            Event::Withheld { signed_out } => {
+                warn!(target: "sealed_session", signed_out, "writes withheld");
+            }
+            Event::Revoked { scope, id } => {
+                info!(target: "sealed_session", %scope, ?id, "revoked");
+            }
+            Event::Renewed { id, generation } => {
+                info!(target: "sealed_session", ?id, generation, "renewed");
+            }
+            Event::Reuse { id, generation } => {
+                warn!(target: "sealed_session", ?id, generation, "outdated copy used");
+            }
+            Event::TwoSessions { ids: [one, other] } => {
+                warn!(target: "sealed_session", ?one, ?other, "two sessions under one name");
+            }
+            Event::TooLarge { error } => warn!(target: "sealed_session", %error, "too large"),
+            Event::ClosedLate { id } => {
+                warn!(target: "sealed_session", ?id, "changed after the response began");
+            }
+            Event::RefreshSkipped { id } => {
+                debug!(target: "sealed_session", ?id, "refresh skipped on a public answer");
+            }
+            Event::CacheHeaderChanged { header } => {
+                debug!(target: "sealed_session", header, "cache header changed");
+            }
+            Event::NotSent { error } => warn!(target: "sealed_session", %error, "cookie not sent"),
+            Event::ListStale => warn!(target: "sealed_session", "revocation list stale"),
+            Event::ListFull => warn!(target: "sealed_session", "revocation list full"),
+        }
+    }
+}
+
+/// Time passing is everyday; anything else may be an attack or a mistake in the fleet.
+fn rejected(kind: ErrorKind, id: Option<crate::token::SessionId>) {
+    match kind {
+        ErrorKind::Expired | ErrorKind::Idle | ErrorKind::KeyExpired | ErrorKind::Revoked => {
+            debug!(target: "sealed_session", %kind, ?id, "rejected");
+        }
+        _ => warn!(target: "sealed_session", %kind, ?id, "rejected"),
+    }
+}

@@ -1,0 +1,552 @@
+//! The session as a request holds it.
+//!
+//! A request opens its session, its handler reads and changes it, and closing it yields the
+//! `Set-Cookie` to answer with, often none. Tokens without cookies are in `bearer`.
+
+mod arrival;
+mod bearer;
+mod closing;
+mod data;
+mod draft;
+mod flash;
+mod map;
+mod sign_in;
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, SystemTime};
+
+use crate::clock::Timestamp;
+use crate::cookie;
+use crate::csrf::Binding;
+use crate::error::{Error, ErrorKind};
+use crate::event::{Event, Scope};
+use crate::manager::SessionManager;
+use crate::policy::{Kind, Policy, Times};
+use crate::revocation::{Appended, Receipt, Revocation, Seen, Target, Verdict};
+use crate::token::{self, Facts, SessionId};
+
+use arrival::Arrival;
+use draft::Draft;
+
+pub use bearer::{Bearer, Opened};
+pub use closing::Closing;
+pub use data::{Map, SessionData};
+pub use flash::Flash;
+pub use sign_in::SignIn;
+
+impl SessionManager {
+    /// Opens the session of a request.
+    ///
+    /// `cookies` are the values of all `Cookie` header fields, as strings or bytes; `Some(value)` or
+    /// `None` does for one. Every cookie of our name is tried, eight at most. Without one that is
+    /// authentic and alive the session is anonymous: what was wrong goes to the observers, never to
+    /// the visitor, and the cookie stays where it is.
+    ///
+    /// Two *different* live sessions under one name are a sign of a planted cookie: the session is
+    /// anonymous, and a sign-in or sign-out ends both. Of one session's copies the latest counts.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Backend`], only when the revocation list cannot answer. Answer with status 503 and
+    /// leave the cookie alone.
+    pub fn open<T: SessionData>(
+        &self,
+        cookies: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Session<T>, Error> {
+        let seen = self.seen();
+        let fields: Vec<_> = cookies.into_iter().collect();
+        let fields = fields.iter().map(AsRef::as_ref);
+        self.open_fields(fields, seen, false)
+    }
+
+    /// Opens a session that the caller, a layer, will close.
+    #[cfg(feature = "tower")]
+    pub(crate) fn open_layered<T: SessionData>(
+        &self,
+        fields: &[http::HeaderValue],
+        seen: Seen,
+    ) -> Result<Session<T>, Error> {
+        self.open_fields(fields.iter().map(AsRef::as_ref), seen, true)
+    }
+
+    /// Opens a session for a request that began when `seen` was taken.
+    fn open_fields<'a, T: SessionData>(
+        &self,
+        fields: impl Iterator<Item = &'a [u8]>,
+        seen: Seen,
+        layered: bool,
+    ) -> Result<Session<T>, Error> {
+        let candidates = cookie::candidates(fields, self.cookie().name());
+        let (arrival, draft) = arrival::judge(self, &candidates)?;
+        let state = State {
+            draft,
+            seen,
+            changing: None,
+            closed: false,
+            asked: Asked::default(),
+            receipts: Vec::new(),
+        };
+        let shared = Shared {
+            manager: self.clone(),
+            arrival,
+            layered,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
+        Ok(Session { shared: Arc::new(shared) })
+    }
+
+    /// The value of a `Cookie` header that signs in, for tests of applications.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Session::sign_in`] and [`Session::close`].
+    pub fn cookie_for<T: SessionData>(
+        &self,
+        sign_in: impl Into<SignIn<T>>,
+    ) -> Result<String, Error> {
+        let session: Session<T> = self.open(None::<&str>)?;
+        session.sign_in(sign_in)?;
+        let set_cookie = session.close()?.into_iter().next().unwrap_or_default();
+        Ok(set_cookie.split(';').next().unwrap_or_default().to_owned())
+    }
+}
+
+/// The session of one request, of data `T`: a handle that is cheap to clone and share.
+///
+/// Reading never fails. Changes are made through the methods that return a `Result`; they take
+/// effect at once for every clone, and reach the visitor when the session is [closed](Self::close),
+/// which layers do by themselves. Once the response has begun, every change is
+/// [`ErrorKind::Closed`].
+///
+/// Session data is *the visitor's copy*: it cannot be read or forged, but an older copy can be sent
+/// again until its limits. So keep no counters, quotas or one-time secrets in it. Of two changes
+/// at the same time, in two tabs, the later answer wins.
+pub struct Session<T = Map> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    manager: SessionManager,
+    arrival: Arrival,
+    /// Whether a layer opened it and will close it.
+    layered: bool,
+    state: Mutex<State<T>>,
+    /// Signalled when `changing` falls back to None.
+    changed: Condvar,
+}
+
+struct State<T> {
+    draft: Draft<T>,
+    seen: Seen,
+    /// The thread that is changing the session right now. The lock is not held meanwhile, so that
+    /// no user code ever runs under it.
+    changing: Option<ThreadId>,
+    closed: bool,
+    asked: Asked,
+    receipts: Vec<Receipt>,
+}
+
+/// What the request asked for besides changes.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    /// That it does not count as activity.
+    passive: bool,
+    /// A CSRF token, so there must be a session for it to be bound to.
+    csrf: bool,
+}
+
+impl<T: SessionData> Session<T> {
+    /// The data as this request sees it, the default for a new session.
+    pub fn data(&self) -> Arc<T> {
+        Arc::clone(&self.state().draft.data)
+    }
+
+    /// Who is signed in, or None for an anonymous session.
+    pub fn subject(&self) -> Option<Arc<str>> {
+        self.state().draft.subject.clone()
+    }
+
+    /// The session's identity, None while nothing was ever written.
+    pub fn id(&self) -> Option<SessionId> {
+        self.state().draft.facts.map(|facts| facts.id)
+    }
+
+    /// When the session was issued: at sign-in, or at the first write of an anonymous one.
+    pub fn issued_at(&self) -> Option<SystemTime> {
+        self.state().draft.facts.map(|facts| facts.times.issued_at.to_system())
+    }
+
+    /// The absolute limit: the last instant of the session, whatever the activity.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.limit(|policy, kind, times| Some(policy.expires_at(kind, times)))
+    }
+
+    /// The last instant of the session if nothing more happens. None without an idle limit.
+    pub fn idle_expires_at(&self) -> Option<SystemTime> {
+        self.limit(Policy::idle_expires_at)
+    }
+
+    /// Whether someone is signed in, and did so at most `ago` ago: for steps that ask for the
+    /// password again, which is a new [`sign_in`](Self::sign_in) of the same subject.
+    pub fn signed_in_within(&self, ago: Duration) -> bool {
+        let draft = &self.state().draft;
+        match (&draft.subject, draft.facts) {
+            (Some(_), Some(facts)) => self.shared.manager.now().since(facts.times.issued_at) <= ago,
+            _ => false,
+        }
+    }
+
+    /// Marks this request as no activity: it does not push the idle limit back. For polling and
+    /// other requests that no visitor made.
+    pub fn passive(&self) -> &Self {
+        self.state().asked.passive = true;
+        self
+    }
+
+    /// Judges the session anew, as the next request with this cookie would be: for web sockets and
+    /// long streams.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::SignedOut`] when there is no session, [`ErrorKind::Expired`],
+    /// [`ErrorKind::Idle`], [`ErrorKind::Revoked`], [`ErrorKind::Backend`].
+    pub fn recheck(&self) -> Result<(), Error> {
+        let manager = &self.shared.manager;
+        let draft = self.state().draft.clone();
+        let facts = draft.facts.ok_or(Error::new(ErrorKind::SignedOut))?;
+        manager.policy().verdict(draft.kind(), &facts.times, manager.now()).map_err(Error::new)?;
+        match manager.check(&draft.presented(&facts))? {
+            Verdict::Clear => Ok(()),
+            Verdict::Revoked | Verdict::Outdated => Err(Error::new(ErrorKind::Revoked)),
+        }
+    }
+
+    /// Changes the data.
+    ///
+    /// The closure works on a copy, with no lock held. If the copy serializes to the same JSON as
+    /// before, nothing is sent to the visitor. Another thread's change waits for this one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLarge`] when the cookie would be over 4096 octets, with size and limit in the
+    /// message; [`ErrorKind::Serialize`]; [`ErrorKind::Closed`]; [`ErrorKind::Busy`] inside another
+    /// change; [`ErrorKind::Random`]. In each case the session is unchanged.
+    pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, Error> {
+        self.try_update(|data| Ok(change(data)))
+    }
+
+    /// Changes the data, or not: an `Err` from the closure is returned and leaves the session as
+    /// it was.
+    ///
+    /// # Errors
+    ///
+    /// The closure's, and those of [`update`](Self::update).
+    pub fn try_update<R, E: From<Error>>(
+        &self,
+        change: impl FnOnce(&mut T) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut work = self.begin_change()?;
+        let mut data = T::clone(&work.draft.data);
+        let before = data::to_json(&data)?;
+        let result = change(&mut data)?;
+        let after = data::to_json(&data)?;
+        let changed = before != after;
+        work.draft.set_data(data, before, after);
+        if changed {
+            work.begin_session()?;
+            work.check_size()?;
+        }
+        work.finish(None)?;
+        Ok(result)
+    }
+
+    /// Signs someone in: a new session, with a new id, of this subject.
+    ///
+    /// The visitor's session of before is revoked, so that no copy of it leads to the new one.
+    /// Its data is kept if it was anonymous, **then treat it as untrusted input**, or of the same
+    /// subject; another subject starts from `T::default()`. Signing in the same subject again is
+    /// how to re-authenticate: [`signed_in_within`](Self::signed_in_within) starts over.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Subject`], [`ErrorKind::Config`] for limits under a second,
+    /// [`ErrorKind::Conflict`] when the subject's sessions were revoked since the request began,
+    /// [`ErrorKind::Full`], and those of [`update`](Self::update). In each case nothing is changed.
+    pub fn sign_in(&self, sign_in: impl Into<SignIn<T>>) -> Result<Receipt, Error> {
+        let sign_in = sign_in.into();
+        let manager = &self.shared.manager;
+        let mut work = self.begin_change()?;
+        let next = sign_in.resolve(manager, &work.draft)?;
+        let issued_at = manager.issue_at(&next.subject, &next.tags, &work.seen)?;
+        work.draft.start(next, issued_at)?;
+        work.check_size()?;
+        let ended = self.shared.arrival.ended_by_sign_in(manager);
+        let receipt = work.finish(Some(manager.append(&ended)?))?;
+        self.tell_ended(&ended);
+        Ok(receipt)
+    }
+
+    /// Signs out: drops the data, makes the session anonymous, removes the cookie, and revokes the
+    /// session, so that copies of the cookie are dead as well.
+    ///
+    /// Without a revocation list copies live until their limits; the receipt says so. An anonymous
+    /// session is dropped without an entry in the list: it speaks for nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Full`], [`ErrorKind::Backend`]: the revocation failed, but this visitor is signed
+    /// out and the cookie is removed. [`ErrorKind::Closed`]: it is too late to remove the cookie, but
+    /// the session is revoked. [`ErrorKind::Busy`] inside a change.
+    pub fn sign_out(&self) -> Result<Receipt, Error> {
+        let manager = &self.shared.manager;
+        let ended = self.shared.arrival.ended_by_sign_out(manager);
+        let work = self.begin_change();
+        if work.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy) {
+            return work.map(|_| Receipt::done(false));
+        }
+        let appended = manager.append(&ended);
+        if appended.is_ok() {
+            self.tell_ended(&ended);
+        }
+        let mut work = work?;
+        if work.draft.sign_out() {
+            manager.emit(&Event::Withheld { signed_out: true });
+        }
+        let receipt = work.finish(appended.as_ref().ok().cloned())?;
+        appended.map(|_| receipt)
+    }
+
+    /// Ends every session of the subject that is signed in, this one included, and removes the
+    /// cookie.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::SignedOut`], [`ErrorKind::Unsupported`] without a revocation list,
+    /// [`ErrorKind::Full`], [`ErrorKind::Closed`], [`ErrorKind::Busy`]. In each case nothing is changed.
+    pub fn sign_out_everywhere(&self) -> Result<Receipt, Error> {
+        let mut work = self.begin_change()?;
+        let (subject, facts) = work.draft.signed_in()?;
+        let target = Target::subject(&subject);
+        let appended = self.shared.manager.revoke_until(&target, facts.times.issued_at)?;
+        work.draft.sign_out();
+        work.finish(Some(appended))
+    }
+
+    /// Ends every other session of the subject that is signed in.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`sign_out_everywhere`](Self::sign_out_everywhere).
+    pub fn sign_out_others(&self) -> Result<Receipt, Error> {
+        let work = self.begin_change()?;
+        let (subject, facts) = work.draft.signed_in()?;
+        let target = Target::subject(&subject).except(facts.id);
+        let appended = self.shared.manager.revoke_until(&target, Timestamp::default())?;
+        work.finish(Some(appended))
+    }
+
+    /// Starts a new generation of this session, for when it gains or loses privileges: id, times
+    /// and limits stay, older copies are dead.
+    ///
+    /// Nothing happens to a session that was not sealed before this request: it has no copies.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] at generation 65535: sign in again. [`ErrorKind::Full`],
+    /// [`ErrorKind::Closed`], [`ErrorKind::Busy`]. In each case nothing is changed.
+    pub fn renew(&self) -> Result<Receipt, Error> {
+        let manager = &self.shared.manager;
+        let mut work = self.begin_change()?;
+        let arrived = self.shared.arrival.session.as_ref().map(|session| session.record.facts.id);
+        let Some(facts) = work.draft.facts.as_mut().filter(|facts| Some(facts.id) == arrived)
+        else {
+            return work.finish(Some(Appended::nothing(manager.list().is_some())));
+        };
+        facts.generation = facts.generation.checked_add(1).ok_or_else(|| {
+            Error::with_detail(
+                ErrorKind::Unsupported,
+                "generation 65535 is the last: sign in again",
+            )
+        })?;
+        let Facts { id, generation, times, .. } = *facts;
+        let until = arrival::end_of(&times, manager);
+        let fact = Revocation::generations_below(id, generation, until);
+        let receipt = work.finish(Some(manager.append(&[fact])?))?;
+        manager.emit(&Event::Renewed { id, generation });
+        Ok(receipt)
+    }
+
+    /// A token for the forms of this session: 70 characters, to be sent back in a hidden field or a
+    /// header, never in a cookie or URL.
+    ///
+    /// Any number of them are valid at a time; they survive refresh and
+    /// [`renew`](Self::renew) and end with the session: at sign-in, sign-out, or its limits. Asking
+    /// for one starts an anonymous session where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] when a session would have to be started, [`ErrorKind::Random`],
+    /// [`ErrorKind::KeyRing`], [`ErrorKind::Busy`].
+    pub fn csrf_token(&self) -> Result<String, Error> {
+        let manager = &self.shared.manager;
+        if self.csrf_binding().is_none() {
+            let mut work = self.begin_change()?;
+            work.begin_session()?;
+            work.check_size()?;
+            work.finish(None)?;
+        }
+        self.state().asked.csrf = true;
+        let to = self.csrf_binding().ok_or(Error::new(ErrorKind::Closed))?;
+        self.binding(&to).token(&manager.ring(), manager.now())
+    }
+
+    /// Checks the token that came with a form.
+    ///
+    /// Accepted under any key that still opens, refused under revoked ones. A form that was left
+    /// open beyond its session fails as well: show it again with its input kept.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Csrf`]: answer 403.
+    pub fn verify_csrf(&self, token: &str) -> Result<(), Error> {
+        let manager = &self.shared.manager;
+        let to = self.csrf_binding().ok_or(Error::new(ErrorKind::Csrf))?;
+        self.binding(&to).verify(token, &manager.ring(), manager.now())
+    }
+
+    fn binding<'a>(&'a self, to: &'a [u8]) -> Binding<'a> {
+        let manager = &self.shared.manager;
+        Binding { realm: manager.realm().name(), name: manager.cookie().name(), to }
+    }
+
+    /// The session's id, or what stands in for it while writes are withheld.
+    fn csrf_binding(&self) -> Option<Vec<u8>> {
+        let state = self.state();
+        let id = || state.draft.facts.map(|facts| facts.id.as_bytes().to_vec());
+        state.draft.withheld.map(|hash| hash.to_vec()).or_else(id)
+    }
+
+    fn limit(
+        &self,
+        of: impl FnOnce(&Policy, Kind, &Times) -> Option<Timestamp>,
+    ) -> Option<SystemTime> {
+        let state = self.state();
+        let facts = state.draft.facts?;
+        of(self.shared.manager.policy(), state.draft.kind(), &facts.times).map(Timestamp::to_system)
+    }
+
+    fn tell_ended(&self, ended: &[Revocation]) {
+        let manager = &self.shared.manager;
+        for id in
+            ended.iter().filter_map(Revocation::session_id).filter(|_| manager.list().is_some())
+        {
+            manager.emit(&Event::Revoked { scope: Scope::Session, id: Some(id) });
+        }
+    }
+
+    /// Takes the right to change the session, and a copy of it to change.
+    fn begin_change(&self) -> Result<Change<'_, T>, Error> {
+        let me = thread::current().id();
+        let mut state = self.state();
+        while let Some(changing) = state.changing {
+            if changing == me {
+                return Err(Error::new(ErrorKind::Busy));
+            }
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.closed {
+            let id = state.draft.facts.map(|facts| facts.id);
+            drop(state);
+            self.shared.manager.emit(&Event::ClosedLate { id });
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        state.changing = Some(me);
+        let (draft, seen) = (state.draft.clone(), state.seen.clone());
+        Ok(Change { session: self, draft, seen })
+    }
+}
+
+impl<T> Session<T> {
+    /// The state. A panic cannot leave it half-changed: no user code runs under the lock.
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A change under way: other changes wait until it is finished or dropped.
+struct Change<'a, T> {
+    session: &'a Session<T>,
+    draft: Draft<T>,
+    seen: Seen,
+}
+
+impl<T: SessionData> Change<'_, T> {
+    /// Gives an anonymous session its id and times, unless it has them or writes are withheld.
+    fn begin_session(&mut self) -> Result<(), Error> {
+        let manager = &self.session.shared.manager;
+        if self.draft.facts.is_some() || self.draft.withheld.is_some() {
+            self.draft.withheld_writes |= self.draft.withheld.is_some();
+            return Ok(());
+        }
+        let issued_at = manager.issue_at("", &[], &manager.seen())?;
+        self.draft.begin(issued_at, manager.policy())
+    }
+
+    fn check_size(&self) -> Result<(), Error> {
+        let Shared { manager, arrival, .. } = &*self.session.shared;
+        let parts = self.draft.parts(arrival)?;
+        token::check_size(manager.cookie().name().len(), &parts.blocks())
+            .inspect_err(|error| manager.emit(&Event::TooLarge { error }))
+    }
+
+    /// Puts the change in force, unless the response began meanwhile.
+    fn finish(mut self, appended: Option<Appended>) -> Result<Receipt, Error> {
+        let draft = std::mem::take(&mut self.draft);
+        let mut state = self.session.state();
+        let receipt = match appended {
+            Some(Appended { receipt, mark }) => {
+                state.seen.own.extend(mark);
+                state.receipts.push(receipt.clone());
+                receipt
+            }
+            None => Receipt::done(false),
+        };
+        if state.closed {
+            let id = state.draft.facts.map(|facts| facts.id);
+            drop(state);
+            self.session.shared.manager.emit(&Event::ClosedLate { id });
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        let old = std::mem::replace(&mut state.draft, draft);
+        drop(state);
+        drop(old);
+        Ok(receipt)
+    }
+}
+
+impl<T> Drop for Change<'_, T> {
+    fn drop(&mut self) {
+        self.session.state().changing = None;
+        self.session.shared.changed.notify_all();
+    }
+}
+
+impl<T> Clone for Session<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// Shows whether someone is signed in, and nothing of the data.
+impl<T> fmt::Debug for Session<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Session")
+            .field("id", &state.draft.facts.map(|facts| facts.id))
+            .field("signed_in", &state.draft.subject.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,268 @@
+//! The end of a request: what to answer with.
+
+use std::fmt;
+use std::option;
+
+use super::data::SessionData;
+use super::draft::Draft;
+use super::{Asked, Session, Shared, flash};
+use crate::clock::Timestamp;
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::key::{Key, KeyId, KeyRing};
+use crate::manager::{Opened, SessionManager};
+use crate::revocation::{Receipt, Verdict};
+use crate::token::{self, Blocks, Facts, SessionId};
+
+impl<T: SessionData> Session<T> {
+    /// Closes the session and yields the `Set-Cookie` value to answer with, if any.
+    ///
+    /// Send it on every answer, error pages included. Nothing is sent where nothing changed and no
+    /// refresh is due, nor for a session that was revoked meanwhile: an answer that was under way
+    /// while the visitor signed in or out elsewhere must not undo that.
+    ///
+    /// On an answer with a cookie set `Cache-Control: no-store`, on every other `Vary: Cookie`, or
+    /// let [`Closing::apply`] do it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] the second time, and inside a layer, which closes by itself.
+    /// [`ErrorKind::Random`], [`ErrorKind::KeyRing`] when nothing can be sealed.
+    pub fn close(&self) -> Result<Closing, Error> {
+        if self.shared.layered {
+            return Err(Error::with_detail(ErrorKind::Closed, "the layer closes this session"));
+        }
+        self.commit()
+    }
+
+    /// Closes the session, for whoever opened it.
+    pub(crate) fn commit(&self) -> Result<Closing, Error> {
+        let (draft, asked, receipts) = {
+            let mut state = self.state();
+            if std::mem::replace(&mut state.closed, true) {
+                return Err(Error::new(ErrorKind::Closed));
+            }
+            (state.draft.clone(), state.asked, std::mem::take(&mut state.receipts))
+        };
+        let set_cookie = self.shared.answer(&draft, asked)?;
+        Ok(Closing { manager: self.shared.manager.clone(), set_cookie, receipts })
+    }
+}
+
+/// What becomes of the visitor's cookie.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    Nothing,
+    /// A new session, or new contents of the one that arrived.
+    Write,
+    /// New times, or a new key, for the session that arrived.
+    Refresh,
+    /// An anonymous session that holds nothing any more.
+    Drop,
+    /// Sign-out.
+    Remove,
+}
+
+impl<T: SessionData> Shared<T> {
+    fn answer(&self, draft: &Draft<T>, asked: Asked) -> Result<Option<SetCookie>, Error> {
+        let Self { manager, arrival, .. } = self;
+        let (ring, now) = (manager.ring(), manager.now());
+        if draft.withheld.is_some() && draft.withheld_writes {
+            manager.emit(&Event::Withheld { signed_out: false });
+        }
+        let outcome = self.outcome(draft, asked, &ring, now)?;
+        if !self.still_alive(draft, outcome) {
+            return Ok(None);
+        }
+        match (outcome, draft.facts, &arrival.session) {
+            (Outcome::Drop | Outcome::Remove, _, _) => {
+                Ok(Some(SetCookie { text: manager.cookie().remove(), refreshed: None }))
+            }
+            (Outcome::Refresh, Some(facts), Some(opened)) => {
+                let sealing = Sealing { manager, key: ring.seal_key(now)?, now };
+                sealing.refresh(&facts, opened).map(Some)
+            }
+            (Outcome::Write, Some(facts), _) => {
+                let sealing = Sealing { manager, key: ring.seal_key(now)?, now };
+                let parts = draft.parts(arrival)?;
+                let text = sealing.write(&facts, &parts.blocks(), asked.passive)?;
+                self.tell_written(draft, &facts, sealing.key);
+                Ok(Some(SetCookie { text, refreshed: None }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn outcome(
+        &self,
+        draft: &Draft<T>,
+        asked: Asked,
+        ring: &KeyRing,
+        now: Timestamp,
+    ) -> Result<Outcome, Error> {
+        let nothing_left = draft.subject.is_none() && draft.flash.is_empty() && !asked.csrf;
+        match (draft.facts, self.arrived(draft)) {
+            (Some(facts), Some(opened)) => {
+                let old = &opened.record;
+                let changed = draft.written.is_some()
+                    || facts.generation != old.facts.generation
+                    || draft.flash != flash::from_json(old.flash());
+                let due = || {
+                    self.manager.policy().refresh_due(draft.kind(), &facts.times, now)
+                        || !ring.is_active(opened.key, now)
+                };
+                Ok(match changed {
+                    true if nothing_left && draft.was_emptied()? => Outcome::Drop,
+                    true => Outcome::Write,
+                    false if !asked.passive && due() => Outcome::Refresh,
+                    false => Outcome::Nothing,
+                })
+            }
+            (Some(_), None) if !nothing_left || draft.written.is_some() => Ok(Outcome::Write),
+            _ if draft.signed_out && self.arrival.presented => Ok(Outcome::Remove),
+            _ => Ok(Outcome::Nothing),
+        }
+    }
+
+    /// Asks the list once more, just before the headers go out. A list that cannot answer any more
+    /// holds up writes no longer than the next request does, but is no ground for a refresh.
+    fn still_alive(&self, draft: &Draft<T>, outcome: Outcome) -> bool {
+        let Some(facts) = draft.facts else { return true };
+        if matches!(outcome, Outcome::Nothing | Outcome::Remove) {
+            return true;
+        }
+        match self.manager.check(&draft.presented(&facts)) {
+            Ok(Verdict::Clear) => true,
+            Ok(_) => {
+                let error = &Error::new(ErrorKind::Revoked);
+                self.manager.emit(&Event::NotSent { error });
+                false
+            }
+            Err(_) => outcome != Outcome::Refresh,
+        }
+    }
+
+    fn tell_written(&self, draft: &Draft<T>, facts: &Facts, key: &Key) {
+        let id = facts.id;
+        if let Some(opened) = self.arrived(draft) {
+            if opened.key != key.id() {
+                self.manager.emit(&Event::Resealed { id, from: opened.key, to: key.id() });
+            }
+            return;
+        }
+        let expires_at = self.manager.policy().expires_at(draft.kind(), &facts.times);
+        self.manager.emit(&Event::Issued {
+            id,
+            subject: draft.subject.as_deref().unwrap_or_default(),
+            issued_at: facts.times.issued_at.to_system(),
+            expires_at: expires_at.to_system(),
+            persistent: facts.persistent,
+            tags: &draft.tags,
+        });
+    }
+
+    /// The session that arrived, if the draft is still the same.
+    fn arrived(&self, draft: &Draft<T>) -> Option<&Opened> {
+        let opened = self.arrival.session.as_ref()?;
+        draft.facts.filter(|facts| facts.id == opened.record.facts.id).map(|_| opened)
+    }
+}
+
+/// What it takes to seal a cookie.
+struct Sealing<'a> {
+    manager: &'a SessionManager,
+    key: &'a Key,
+    now: Timestamp,
+}
+
+impl Sealing<'_> {
+    fn write(&self, facts: &Facts, blocks: &Blocks<'_>, passive: bool) -> Result<String, Error> {
+        let Self { manager, key, now } = *self;
+        let times = if passive { facts.times } else { facts.times.refreshed_by(now) };
+        let facts = Facts { times, ..*facts };
+        let token = token::seal(key, manager.cookie_context(), &facts, blocks)?;
+        let kind = token::kind_of(blocks.subject, facts.persistent);
+        let left = manager.policy().expires_at(kind, &times).since(now).as_secs();
+        Ok(manager.cookie().set(&token, facts.persistent.then_some(left)))
+    }
+
+    /// The data goes from token to token as it is, never parsed.
+    fn refresh(&self, facts: &Facts, opened: &Opened) -> Result<SetCookie, Error> {
+        let record = &opened.record;
+        let blocks = Blocks {
+            subject: record.subject(),
+            tags: record.tags(),
+            flash: record.flash(),
+            data: record.data(),
+        };
+        let text = self.write(facts, &blocks, false)?;
+        let (from, to) = (opened.key, self.key.id());
+        let note = Note { id: facts.id, resealed: (from != to).then_some((from, to)) };
+        Ok(SetCookie { text, refreshed: Some(note) })
+    }
+}
+
+/// What to answer with: an iterator over whole `Set-Cookie` values, none or one.
+#[must_use = "a session that is not sent is lost"]
+pub struct Closing {
+    pub(crate) manager: SessionManager,
+    pub(crate) set_cookie: Option<SetCookie>,
+    pub(crate) receipts: Vec<Receipt>,
+}
+
+pub(crate) struct SetCookie {
+    pub(crate) text: String,
+    /// Set where the contents are those that the visitor has: it can be left out.
+    pub(crate) refreshed: Option<Note>,
+}
+
+/// What is to be told of a refresh once it is really sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Note {
+    pub(crate) id: SessionId,
+    resealed: Option<(KeyId, KeyId)>,
+}
+
+impl Note {
+    pub(crate) fn tell(&self, manager: &SessionManager) {
+        let id = self.id;
+        match self.resealed {
+            Some((from, to)) => manager.emit(&Event::Resealed { id, from, to }),
+            None => manager.emit(&Event::Refreshed { id }),
+        }
+    }
+}
+
+impl Closing {
+    /// Blocks until every revocation of this request is in force everywhere: for programs that exit
+    /// right after they answered. At most 2 s each.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a [`Receipt`].
+    pub fn wait(&self) -> Result<(), Error> {
+        self.receipts.iter().try_for_each(Receipt::wait)
+    }
+}
+
+impl IntoIterator for Closing {
+    type Item = String;
+    type IntoIter = option::IntoIter<String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let Self { manager, set_cookie, .. } = self;
+        if let Some(note) = set_cookie.as_ref().and_then(|set_cookie| set_cookie.refreshed) {
+            note.tell(&manager);
+        }
+        set_cookie.map(|set_cookie| set_cookie.text).into_iter()
+    }
+}
+
+/// Shows whether there is something to send, never what.
+impl fmt::Debug for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closing")
+            .field("sets_cookie", &self.set_cookie.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,78 @@
+//! Messages for the visitor's next page.
+
+use super::{Session, SessionData};
+use crate::error::{Error, ErrorKind};
+use crate::token::MAX_FLASH;
+
+/// A message for the next page, such as "Wrong password" after a redirect.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Flash {
+    level: String,
+    text: String,
+}
+
+impl Flash {
+    /// The level that the message was given, the application's own word.
+    pub fn level(&self) -> &str {
+        &self.level
+    }
+
+    /// The text. Escape it in HTML like any other.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl<T: SessionData> Session<T> {
+    /// Leaves a message for the next page that takes messages, eight at most.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooLarge`] for a ninth message, and those of [`update`](Self::update).
+    pub fn flash(&self, level: impl Into<String>, text: impl Into<String>) -> Result<(), Error> {
+        let mut work = self.begin_change()?;
+        if work.draft.flash.len() >= MAX_FLASH {
+            let advice = "there are eight flash messages already: show them with take_flash";
+            return Err(Error::with_detail(ErrorKind::TooLarge, advice));
+        }
+        work.draft.flash.push(Flash { level: level.into(), text: text.into() });
+        work.begin_session()?;
+        work.check_size()?;
+        work.finish(None).map(drop)
+    }
+
+    /// Takes all messages out of the session, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closed`] when there are messages but the response has begun,
+    /// [`ErrorKind::Busy`].
+    pub fn take_flash(&self) -> Result<Vec<Flash>, Error> {
+        if self.state().draft.flash.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut work = self.begin_change()?;
+        let messages = std::mem::take(&mut work.draft.flash);
+        work.finish(None)?;
+        Ok(messages)
+    }
+}
+
+/// A JSON array of [level, text], or nothing where there is nothing.
+pub(super) fn to_json(messages: &[Flash]) -> Vec<u8> {
+    if messages.is_empty() {
+        return Vec::new();
+    }
+    let pairs: Vec<[&str; 2]> = messages.iter().map(|m| [m.level(), m.text()]).collect();
+    // Strings always serialize.
+    serde_json::to_vec(&pairs).unwrap_or_default()
+}
+
+pub(super) fn from_json(json: &[u8]) -> Vec<Flash> {
+    if json.is_empty() {
+        return Vec::new();
+    }
+    // The record was refused if this is not what it should be.
+    let pairs: Vec<(String, String)> = serde_json::from_slice(json).unwrap_or_default();
+    pairs.into_iter().map(|(level, text)| Flash { level, text }).collect()
+}

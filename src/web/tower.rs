@@ -1,0 +1,249 @@
+//! The layer for tower services on `http` 1 requests.
+//!
+//! The layer puts a closed envelope into the request's extensions; who looks at the session opens
+//! it. A request whose handler does not look costs a few allocations and no cryptography. The layer
+//! never answers by itself, and it adds its headers to every response, errors included.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use http::header::{COOKIE, HeaderValue};
+use http::{Extensions, Request, Response};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::manager::SessionManager;
+use crate::revocation::Seen;
+use crate::session::{Closing, Map, Session, SessionData};
+
+/// Adds the session of data `T` to every request that passes.
+///
+/// Layers of different `T` stack; each needs a manager with a cookie name of its own. Of the same
+/// layer twice the inner one does nothing.
+pub struct SessionLayer<T = Map> {
+    manager: SessionManager,
+    data: PhantomData<fn() -> T>,
+}
+
+impl<T: SessionData> SessionLayer<T> {
+    /// A layer of this manager's sessions.
+    pub const fn new(manager: SessionManager) -> Self {
+        Self { manager, data: PhantomData }
+    }
+}
+
+impl<S, T: SessionData> Layer<S> for SessionLayer<T> {
+    type Service = SessionService<S, T>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        SessionService { inner, layer: self.clone() }
+    }
+}
+
+impl<T> Clone for SessionLayer<T> {
+    fn clone(&self) -> Self {
+        Self { manager: self.manager.clone(), data: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for SessionLayer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionLayer").field("manager", &self.manager).finish()
+    }
+}
+
+/// The service that [`SessionLayer`] makes.
+pub struct SessionService<S, T = Map> {
+    inner: S,
+    layer: SessionLayer<T>,
+}
+
+impl<S: Clone, T> Clone for SessionService<S, T> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), layer: self.layer.clone() }
+    }
+}
+
+impl<S: fmt::Debug, T> fmt::Debug for SessionService<S, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { inner, layer } = self;
+        f.debug_struct("SessionService").field("inner", inner).field("layer", layer).finish()
+    }
+}
+
+impl<S, T, Q, A> Service<Request<Q>> for SessionService<S, T>
+where
+    S: Service<Request<Q>, Response = Response<A>>,
+    T: SessionData,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, T, A>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Q>) -> Self::Future {
+        let envelope = Envelope::seal_into(&mut request, &self.layer.manager);
+        ResponseFuture { inner: self.inner.call(request), envelope, step: Step::Running }
+    }
+}
+
+pin_project! {
+    /// The future of [`SessionService`].
+    pub struct ResponseFuture<F, T, A> {
+        #[pin]
+        inner: F,
+        envelope: Option<Envelope<T>>,
+        step: Step<A>,
+    }
+}
+
+enum Step<A> {
+    /// The inner service is at work.
+    Running,
+    /// It answered, and revocations of this request are on their way to the backend.
+    Confirming { response: Option<Response<A>>, closing: Option<Closing> },
+}
+
+impl<F, T, A, E> Future for ResponseFuture<F, T, A>
+where
+    F: Future<Output = Result<Response<A>, E>>,
+    T: SessionData,
+{
+    type Output = Result<Response<A>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.step {
+                Step::Running => {
+                    let response = ready!(this.inner.as_mut().poll(cx))?;
+                    let Some(closing) = this.envelope.as_ref().and_then(Envelope::close) else {
+                        return Poll::Ready(Ok(response));
+                    };
+                    *this.step =
+                        Step::Confirming { response: Some(response), closing: Some(closing) };
+                }
+                Step::Confirming { response, closing } => {
+                    for receipt in closing.iter_mut().flat_map(|closing| &mut closing.receipts) {
+                        // An error was an event, and the revocation is in force here and retried.
+                        let _ = ready!(Pin::new(receipt).poll(cx));
+                    }
+                    if let Some(mut response) = response.take() {
+                        if let Some(closing) = closing.take() {
+                            closing.apply(response.headers_mut());
+                        }
+                        return Poll::Ready(Ok(response));
+                    }
+                    // Polled after it was ready, which the contract of `Future` leaves open.
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+/// A session in a request's extensions, not opened yet.
+struct Envelope<T> {
+    slot: Arc<Slot<T>>,
+}
+
+enum Slot<T> {
+    /// What it takes to open the session on the first look.
+    Lazy { manager: SessionManager, cookies: Vec<HeaderValue>, seen: Seen, opened: Opened<T> },
+    /// Another layer above has a cookie of the same name.
+    Clash { name: String },
+}
+
+type Opened<T> = OnceLock<Result<Session<T>, Error>>;
+
+impl<T> Clone for Envelope<T> {
+    fn clone(&self) -> Self {
+        Self { slot: Arc::clone(&self.slot) }
+    }
+}
+
+impl<T: SessionData> Envelope<T> {
+    /// Puts an envelope into a request. None where the same layer above has done so.
+    fn seal_into<Q>(request: &mut Request<Q>, manager: &SessionManager) -> Option<Self> {
+        let above = request.extensions().get::<Self>();
+        if above.is_some_and(|above| above.is_of(manager)) {
+            return None;
+        }
+        let name = manager.cookie().name();
+        let mut names = request.extensions().get::<CookieNames>().cloned().unwrap_or_default();
+        let slot = if names.0.iter().any(|above| above == name) {
+            Slot::Clash { name: name.to_owned() }
+        } else {
+            names.0.push(name.to_owned());
+            Slot::Lazy {
+                manager: manager.clone(),
+                cookies: request.headers().get_all(COOKIE).iter().cloned().collect(),
+                seen: manager.seen(),
+                opened: OnceLock::new(),
+            }
+        };
+        let envelope = Self { slot: Arc::new(slot) };
+        request.extensions_mut().insert(names);
+        request.extensions_mut().insert(envelope.clone());
+        Some(envelope)
+    }
+
+    fn is_of(&self, other: &SessionManager) -> bool {
+        match &*self.slot {
+            Slot::Lazy { manager, .. } => manager.is(other),
+            Slot::Clash { .. } => false,
+        }
+    }
+
+    fn open(&self) -> Result<Session<T>, Error> {
+        match &*self.slot {
+            Slot::Lazy { manager, cookies, seen, opened } => {
+                opened.get_or_init(|| manager.open_layered(cookies, seen.clone())).clone()
+            }
+            Slot::Clash { name } => Err(Error::with_detail(
+                ErrorKind::NoLayer,
+                format!("two session layers share the cookie name {name}: rename one of them"),
+            )),
+        }
+    }
+
+    /// Closes the session, if anyone looked at it.
+    fn close(&self) -> Option<Closing> {
+        let Slot::Lazy { manager, opened, .. } = &*self.slot else { return None };
+        let session = opened.get()?.as_ref().ok()?;
+        session.commit().inspect_err(|error| manager.emit(&Event::NotSent { error })).ok()
+    }
+}
+
+/// The cookie names of all session layers that a request has passed.
+#[derive(Clone, Default)]
+struct CookieNames(Vec<String>);
+
+impl<T: SessionData> Session<T> {
+    /// The session of a request, out of its extensions. The first call opens it, and counts as
+    /// activity; all later ones give the same session.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NoLayer`] where no [`SessionLayer`] of this `T` was passed, with a message that
+    /// names it; [`ErrorKind::Backend`] when the revocation list cannot answer: 503.
+    pub fn from_extensions(extensions: &Extensions) -> Result<Self, Error> {
+        match extensions.get::<Envelope<T>>() {
+            Some(envelope) => envelope.open(),
+            None => Err(Error::with_detail(
+                ErrorKind::NoLayer,
+                format!("add SessionLayer::<{}>::new(..)", std::any::type_name::<T>()),
+            )),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What the tests share: a manager with a clock that stands still, and a browser's cookie jar.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "helpers of tests")]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use sealed_session::{
+    Event, KeyRing, ManualClock, Map, Policy, RevocationList, Session, SessionData, SessionManager,
+    SessionManagerBuilder,
+};
+
+pub const SECOND: Duration = Duration::from_secs(1);
+pub const MINUTE: Duration = Duration::from_secs(60);
+pub const HOUR: Duration = Duration::from_secs(3_600);
+pub const DAY: Duration = Duration::from_secs(86_400);
+pub const MILLI: Duration = Duration::from_millis(1);
+
+/// A clock at a whole second in 2026.
+pub fn clock() -> ManualClock {
+    ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000))
+}
+
+/// A builder with a fresh key, a list in this process, and a clock that stands still.
+pub fn builder() -> (SessionManagerBuilder, ManualClock) {
+    let clock = clock();
+    let builder = SessionManager::builder("shop", KeyRing::for_tests().unwrap())
+        .revocations(RevocationList::in_process())
+        .clock(clock.clone());
+    (builder, clock)
+}
+
+/// A manager with this policy.
+pub fn manager(policy: Policy) -> (SessionManager, ManualClock) {
+    let (builder, clock) = builder();
+    (builder.policy(policy).build().unwrap(), clock)
+}
+
+/// All events, as their `Debug` text.
+pub fn recorder() -> (impl Fn(&Event<'_>) + Send + Sync + 'static, Arc<Mutex<Vec<String>>>) {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&log);
+    (move |event: &Event<'_>| writer.lock().unwrap().push(format!("{event:?}")), log)
+}
+
+/// A visitor's browser: keeps the cookies it is sent, and sends them back.
+#[derive(Clone, Debug, Default)]
+pub struct Browser {
+    pub cookie: Option<String>,
+}
+
+impl Browser {
+    /// One request: opens the session, lets `handler` work on it, takes the answer's cookie.
+    pub fn request<T: SessionData, R>(
+        &mut self,
+        sessions: &SessionManager,
+        handler: impl FnOnce(&Session<T>) -> R,
+    ) -> R {
+        let session = sessions.open(self.cookie.as_deref()).unwrap();
+        let result = handler(&session);
+        for set_cookie in session.close().unwrap() {
+            self.take(&set_cookie);
+        }
+        result
+    }
+
+    /// Does what a browser does with one `Set-Cookie` value.
+    pub fn take(&mut self, set_cookie: &str) {
+        let pair = set_cookie.split(';').next().unwrap();
+        let removed = set_cookie.contains("Max-Age=0");
+        self.cookie = (!removed).then(|| pair.to_owned());
+    }
+
+    /// Whose session the server sees, without any refresh.
+    pub fn subject(&self, sessions: &SessionManager) -> Option<String> {
+        let session: Session<Map> = sessions.open(self.cookie.as_deref()).unwrap();
+        session.subject().map(|subject| subject.to_string())
+    }
+
+    /// Signs in.
+    pub fn sign_in(&mut self, sessions: &SessionManager, subject: &str) {
+        self.request(sessions, |session: &Session<Map>| session.sign_in(subject).unwrap());
+    }
+}
