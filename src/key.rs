@@ -144,6 +144,8 @@ impl Key {
         derive("sealed-session v1 csrf", root, &mut secrets.csrf);
         let mut id = [0; 32];
         derive("sealed-session key id", root, &mut id);
+        // The hmac crate leaves the key it used last in its stack frame: let that be no secret.
+        derive("", &[0; 32], &mut [0; 32]);
         let [a, b, c, d, ..] = id;
         Self { id: KeyId([a, b, c, d]), secrets }
     }
@@ -254,6 +256,7 @@ impl Drop for Secrets {
 }
 
 /// HMAC-SHA-256(root, label ‖ 0x01), which is HKDF-Expand for one block (RFC 5869 section 2.3).
+#[inline(never)] // One stack frame for all calls, see `Key::new`.
 fn derive(label: &str, root: &[u8; 32], out: &mut [u8; 32]) {
     hmac(root).chain_update(label).chain_update([0x01]).finalize_into(out.into());
 }

@@ -6,6 +6,7 @@ mod browser;
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
@@ -648,14 +649,20 @@ fn field(pair: &str) -> impl Strategy<Value = String> + use<> {
 proptest! {
     #[test]
     fn the_reader_agrees_with_the_cookie_crate(
-        (pair, field) in Just(cookie_for(&manager(Cookie::default()).unwrap(), "alice").unwrap())
-            .prop_flat_map(|pair| (Just(pair.clone()), field(&pair))),
+        (pair, field) in Just(SHARED.1.clone()).prop_flat_map(|pair| (Just(pair.clone()), field(&pair))),
     ) {
         let token = pair.split('=').nth(1).unwrap();
         let theirs = cookie::Cookie::split_parse(field.as_str())
             .flatten()
             .any(|found| found.name() == NAME && found.value() == token);
-        let ours = subject(&manager(Cookie::default())?, [&field])?;
+        let ours = subject(&SHARED.0, [&field])?;
         prop_assert_eq!(ours.is_some(), theirs, "{}", field);
     }
 }
+
+/// One manager and a cookie of it, for all cases of a property.
+static SHARED: LazyLock<(SessionManager, String)> = LazyLock::new(|| {
+    let sessions = manager(Cookie::default()).unwrap();
+    let pair = cookie_for(&sessions, "alice").unwrap();
+    (sessions, pair)
+});

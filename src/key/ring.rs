@@ -28,7 +28,7 @@ use crate::random;
 /// nothing.
 ///
 /// ```
-/// # use sealed_session::{KeyRing, KeyState};
+/// # use sealed_session::{KeyRing, key::KeyState};
 /// # use std::time::SystemTime;
 /// let text = KeyRing::generate()?.expose_text(); // for a file with mode 0600
 /// let ring: KeyRing = text.parse()?;

@@ -134,9 +134,10 @@ fn key(text: &str) -> Result<Key, Reason> {
         return Err("the checksum of the key does not match, so there is a typo: copy it again");
     }
     let root = rest.as_bytes().split_at_checked(43).filter(|(_, tail)| tail.starts_with(b"_"));
-    root.and_then(|(root, _)| base64url::decode_array(root))
-        .map(|root| Key::new(&Zeroizing::new(root)))
-        .ok_or("the key is not canonical base64url: generate one")
+    // On the heap, where it can be wiped: an array handed on by value stays behind on the stack.
+    let root = root.and_then(|(root, _)| base64url::decode(root)).map(Zeroizing::new);
+    let root = root.as_ref().and_then(|root| root.as_slice().try_into().ok());
+    root.map(Key::new).ok_or("the key is not canonical base64url: generate one")
 }
 
 fn date(text: &str) -> Result<Timestamp, Reason> {

@@ -88,3 +88,67 @@ mod with_ring {
         Ok((LessSafeKey::new(key), Nonce::assume_unique_for_key(short)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{open, reference, seal};
+
+    /// Draft A.3.1: key 80..9f, nonce 40..57, the sunscreen text of RFC 8439.
+    #[test]
+    fn the_vector_of_the_draft_seals_and_opens() {
+        let key: [u8; 32] = std::array::from_fn(|i| 0x80 + u8::try_from(i).unwrap());
+        let nonce: [u8; 24] = std::array::from_fn(|i| 0x40 + u8::try_from(i).unwrap());
+        let aad = [0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7];
+        let text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip \
+                     for the future, sunscreen would be it.";
+        let tag = [
+            0xc0, 0x87, 0x59, 0x24, 0xc1, 0xc7, 0x98, 0x79, 0x47, 0xde, 0xaf, 0xd8, 0x78, 0x0a,
+            0xcf, 0x49,
+        ];
+
+        let mut sealed = text.to_vec();
+        assert_eq!(seal(&key, &nonce, &aad, &mut sealed).unwrap(), tag);
+        assert_eq!(sealed[..8], [0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b]);
+
+        sealed.extend_from_slice(&tag);
+        open(&key, &nonce, &aad, &mut sealed).unwrap();
+        assert_eq!(&sealed[..text.len()], text);
+    }
+
+    proptest! {
+        #[test]
+        fn both_back_ends_write_the_same_bytes(
+            key: [u8; 32],
+            nonce: [u8; 24],
+            aad in prop::collection::vec(any::<u8>(), 0..300),
+            message in prop::collection::vec(any::<u8>(), 0..4096),
+        ) {
+            let mut ours = message.clone();
+            let our_tag = seal(&key, &nonce, &aad, &mut ours).unwrap();
+            let mut theirs = message.clone();
+            let their_tag = reference::seal(&key, &nonce, &aad, &mut theirs).unwrap();
+
+            prop_assert_eq!(&ours, &theirs);
+            prop_assert_eq!(our_tag, their_tag);
+
+            ours.extend_from_slice(&our_tag);
+            theirs.extend_from_slice(&their_tag);
+            open(&key, &nonce, &aad, &mut theirs).unwrap();
+            reference::open(&key, &nonce, &aad, &mut ours).unwrap();
+            prop_assert_eq!(&ours[..message.len()], &message[..]);
+            prop_assert_eq!(&theirs[..message.len()], &message[..]);
+        }
+
+        #[test]
+        fn both_back_ends_refuse_the_same(
+            key: [u8; 32],
+            nonce: [u8; 24],
+            sealed in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            prop_assert!(open(&key, &nonce, b"", &mut sealed.clone()).is_err());
+            prop_assert!(reference::open(&key, &nonce, b"", &mut sealed.clone()).is_err());
+        }
+    }
+}

@@ -218,10 +218,12 @@ def _parse_key_text(text, line):
         raise RingError(line, "not canonical base64url")
     if crc != struct.pack(">I", zlib.crc32(text[:56].encode("ascii"))):
         raise RingError(line, "wrong checksum")
-    ascending = all((a + 1) % 256 == b for a, b in zip(root, root[1:]))
-    if len(set(root)) < 16 or ascending:
-        raise RingError(line, "patterned key")
     return root
+
+
+def _is_patterned(root):
+    steps = {(b - a) % 256 for a, b in zip(root, root[1:])}
+    return len(set(root)) < 16 or len(steps) == 1
 
 
 def _parse_instant(text, line):
@@ -241,6 +243,8 @@ def _parse_instant(text, line):
             raise RingError(line, "no such offset")
         offset = int(found[8]) * 3600 + int(found[9]) * 60
         seconds -= offset if found[7] == "+" else -offset
+    if not 0 <= seconds <= 253_402_300_799:
+        raise RingError(line, "not in the years 1970 to 9999")
     return seconds * 1000
 
 
@@ -249,25 +253,27 @@ class Ring:
 
     def __init__(self, text, now, test_keys=True):
         self.keys = []
+        if len(text.encode("utf-8")) > 64 * 1024:
+            raise RingError(None, "more than 64 KiB")
         for number, line in enumerate(re.split(r"[\n;]", text), 1):
-            line = line.strip(" \t\r")
+            line = line.removesuffix("\r").strip(" \t")
             if line and not line.startswith("#"):
                 self._add(_parse_line(line, number, test_keys))
-        for key in self.keys:
-            if key.open_until is not None and not any(
-                _from(other) > _from(key) for other in self.keys
-            ):
-                raise RingError(key.line, "open_until without a later key")
-        if len(self.keys) > 16:
-            raise RingError(None, "more than 16 keys")
+        usable = [key for key in self.keys if not key.revoked]
+        for key in usable:
+            later = [_from(other) for other in usable if _from(other) > _from(key)]
+            if key.open_until is not None and (not later or key.open_until < min(later)):
+                raise RingError(key.line, "open_until without a later key, or before it seals")
         if self.active(now) is None:
             raise RingError(None, "no active key")
 
     def _add(self, key):
+        if len(self.keys) == 16:
+            raise RingError(key.line, "more than 16 keys")
         for other in self.keys:
             if other.id == key.id:
                 raise RingError(key.line, "key stands twice")
-            if other.seal_from == key.seal_from:
+            if other.seal_from == key.seal_from and not (key.revoked or other.revoked):
                 raise RingError(key.line, "seal_from stands twice or is missing twice")
         self.keys.append(key)
 
@@ -299,10 +305,8 @@ def _from(key):
 
 
 def _parse_line(line, number, test_keys):
-    text, *words = re.split(r"[ \t\r]+", line)
+    text, *words = re.split(r"[ \t]+", line)
     key = Key(_parse_key_text(text, number), line=number)
-    if not test_keys and key.root in [test_root(n) for n in (1, 2, 3)]:
-        raise RingError(number, "published test key")
     seen = set()
     for word in words:
         name, equals, value = word.partition("=")
@@ -315,6 +319,10 @@ def _parse_line(line, number, test_keys):
             key.revoked = True
         else:
             raise RingError(number, "unknown word")
+    if not key.revoked and _is_patterned(key.root):
+        raise RingError(number, "patterned key")
+    if not (key.revoked or test_keys) and key.root in [test_root(n) for n in (1, 2, 3)]:
+        raise RingError(number, "published test key")
     return key
 
 
