@@ -102,8 +102,9 @@ impl SessionManager {
             let advice = "give the builder a RevocationList to end sessions early";
             return Err(Error::with_detail(ErrorKind::Unsupported, advice));
         };
-        let before = self.now().max(at_least);
-        let until = list.until(before).plus(self.policy().slack());
+        let slack = self.policy().slack();
+        let before = list.cutoff(self.now(), slack).max(at_least);
+        let until = list.until(before).plus(slack);
         let appended = self.append(&[target.fact(self.realm(), before, until)])?;
         self.emit(&Event::Revoked { scope: target.scope(), id: target.id() });
         Ok(appended)

@@ -225,10 +225,13 @@ impl Policy {
 
     /// Whether activity now is to be written down.
     pub(crate) fn refresh_due(&self, kind: Kind, times: &Times, now: Timestamp) -> bool {
+        // Half of the idle limit in force, or a session that is used would end all the same once a
+        // policy is tightened.
+        let Some(idle) = self.effective(kind, times).1 else { return false };
+        let half = Duration::from_millis(idle.as_secs().saturating_mul(500));
         let column = self.column(kind);
         let after = column.refresh_after.unwrap_or(column.default_refresh_after);
-        let half = Duration::from_millis(u64::from(times.idle).saturating_mul(500));
-        times.idle != 0 && now.since(times.refreshed_at()) >= after.min(half)
+        now.since(times.refreshed_at()) >= after.min(half)
     }
 
     /// The last instant at which the session is alive, whatever the activity.

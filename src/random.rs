@@ -3,9 +3,13 @@
 
 use crate::error::{Error, ErrorKind};
 
-/// Fills an array with random bytes.
+/// An array of random bytes, for what is not secret.
 pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], Error> {
     let mut out = [0; N];
-    getrandom::fill(&mut out).map_err(|_| Error::new(ErrorKind::Random))?;
-    Ok(out)
+    fill(&mut out).map(|()| out)
+}
+
+/// Fills a place with random bytes. Nothing but the place holds them, so that it can be wiped.
+pub(crate) fn fill(out: &mut [u8]) -> Result<(), Error> {
+    getrandom::fill(out).map_err(|_| Error::new(ErrorKind::Random))
 }

@@ -89,7 +89,15 @@ impl RevocationList {
             }
             earliest = earliest.max(cut.before.plus(Duration::from_millis(1)));
         }
+        self.replica.note_issue(earliest);
         Ok(earliest)
+    }
+
+    /// The cut-off of a fact made now: sessions issued until then are meant. It is later than `now`
+    /// where a session that stepped over earlier facts was issued ahead of the clock, but by no more
+    /// than a token may be ahead.
+    pub(crate) fn cutoff(&self, now: Timestamp, slack: Duration) -> Timestamp {
+        self.replica.latest_issue().min(now.plus(slack)).max(now)
     }
 
     /// Puts facts in force here, and says when they are so everywhere.

@@ -5,27 +5,28 @@
 
 mod arrival;
 mod bearer;
+mod change;
 mod closing;
 mod data;
 mod draft;
 mod flash;
+mod forms;
 mod map;
 mod sign_in;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, ThreadId};
+use std::thread::ThreadId;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Timestamp;
 use crate::cookie;
-use crate::csrf::Binding;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Scope};
 use crate::manager::SessionManager;
 use crate::policy::{Kind, Policy, Times};
 use crate::revocation::{Appended, Receipt, Revocation, Seen, Target, Verdict};
-use crate::token::{self, Facts, SessionId};
+use crate::token::{Facts, SessionId};
 
 use arrival::Arrival;
 use draft::Draft;
@@ -302,11 +303,16 @@ impl<T: SessionData> Session<T> {
     /// the session is revoked. [`ErrorKind::Busy`] inside a change.
     pub fn sign_out(&self) -> Result<Receipt, Error> {
         let manager = &self.shared.manager;
-        let ended = self.shared.arrival.ended_by_sign_out(manager);
-        let work = self.begin_change();
-        if work.as_ref().is_err_and(|error| error.kind() == ErrorKind::Busy) {
-            return work.map(|_| Receipt::done(false));
-        }
+        let mut ended = self.shared.arrival.ended_by_sign_out(manager);
+        let work = match self.begin_change() {
+            Err(error) if error.kind() == ErrorKind::Busy => return Err(error),
+            Err(error) => {
+                // The response has begun, perhaps with the cookie of a sign-in in this request.
+                ended.extend(self.state().draft.end(manager));
+                Err(error)
+            }
+            Ok(work) => Ok(work),
+        };
         let appended = manager.append(&ended);
         if appended.is_ok() {
             self.tell_ended(&ended);
@@ -379,56 +385,6 @@ impl<T: SessionData> Session<T> {
         Ok(receipt)
     }
 
-    /// A token for the forms of this session: 70 characters, to be sent back in a hidden field or a
-    /// header, never in a cookie or URL.
-    ///
-    /// Any number of them are valid at a time; they survive refresh and
-    /// [`renew`](Self::renew) and end with the session: at sign-in, sign-out, or its limits. Asking
-    /// for one starts an anonymous session where there is none.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Closed`] when a session would have to be started, [`ErrorKind::Random`],
-    /// [`ErrorKind::KeyRing`], [`ErrorKind::Busy`].
-    pub fn csrf_token(&self) -> Result<String, Error> {
-        let manager = &self.shared.manager;
-        if self.csrf_binding().is_none() {
-            let mut work = self.begin_change()?;
-            work.begin_session()?;
-            work.check_size()?;
-            work.finish(None)?;
-        }
-        self.state().asked.csrf = true;
-        let to = self.csrf_binding().ok_or(Error::new(ErrorKind::Closed))?;
-        self.binding(&to).token(&manager.ring(), manager.now())
-    }
-
-    /// Checks the token that came with a form.
-    ///
-    /// Accepted under any key that still opens, refused under revoked ones. A form that was left
-    /// open beyond its session fails as well: show it again with its input kept.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Csrf`]: answer 403.
-    pub fn verify_csrf(&self, token: &str) -> Result<(), Error> {
-        let manager = &self.shared.manager;
-        let to = self.csrf_binding().ok_or(Error::new(ErrorKind::Csrf))?;
-        self.binding(&to).verify(token, &manager.ring(), manager.now())
-    }
-
-    fn binding<'a>(&'a self, to: &'a [u8]) -> Binding<'a> {
-        let manager = &self.shared.manager;
-        Binding { realm: manager.realm().name(), name: manager.cookie().name(), to }
-    }
-
-    /// The session's id, or what stands in for it while writes are withheld.
-    fn csrf_binding(&self) -> Option<Vec<u8>> {
-        let state = self.state();
-        let id = || state.draft.facts.map(|facts| facts.id.as_bytes().to_vec());
-        state.draft.withheld.map(|hash| hash.to_vec()).or_else(id)
-    }
-
     fn limit(
         &self,
         of: impl FnOnce(&Policy, Kind, &Times) -> Option<Timestamp>,
@@ -446,91 +402,12 @@ impl<T: SessionData> Session<T> {
             manager.emit(&Event::Revoked { scope: Scope::Session, id: Some(id) });
         }
     }
-
-    /// Takes the right to change the session, and a copy of it to change.
-    fn begin_change(&self) -> Result<Change<'_, T>, Error> {
-        let me = thread::current().id();
-        let mut state = self.state();
-        while let Some(changing) = state.changing {
-            if changing == me {
-                return Err(Error::new(ErrorKind::Busy));
-            }
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        if state.closed {
-            let id = state.draft.facts.map(|facts| facts.id);
-            drop(state);
-            self.shared.manager.emit(&Event::ClosedLate { id });
-            return Err(Error::new(ErrorKind::Closed));
-        }
-        state.changing = Some(me);
-        let (draft, seen) = (state.draft.clone(), state.seen.clone());
-        Ok(Change { session: self, draft, seen })
-    }
 }
 
 impl<T> Session<T> {
     /// The state. A panic cannot leave it half-changed: no user code runs under the lock.
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A change under way: other changes wait until it is finished or dropped.
-struct Change<'a, T> {
-    session: &'a Session<T>,
-    draft: Draft<T>,
-    seen: Seen,
-}
-
-impl<T: SessionData> Change<'_, T> {
-    /// Gives an anonymous session its id and times, unless it has them or writes are withheld.
-    fn begin_session(&mut self) -> Result<(), Error> {
-        let manager = &self.session.shared.manager;
-        if self.draft.facts.is_some() || self.draft.withheld.is_some() {
-            self.draft.withheld_writes |= self.draft.withheld.is_some();
-            return Ok(());
-        }
-        let issued_at = manager.issue_at("", &[], &manager.seen())?;
-        self.draft.begin(issued_at, manager.policy())
-    }
-
-    fn check_size(&self) -> Result<(), Error> {
-        let Shared { manager, arrival, .. } = &*self.session.shared;
-        let parts = self.draft.parts(arrival)?;
-        token::check_size(manager.cookie().name().len(), &parts.blocks())
-            .inspect_err(|error| manager.emit(&Event::TooLarge { error }))
-    }
-
-    /// Puts the change in force, unless the response began meanwhile.
-    fn finish(mut self, appended: Option<Appended>) -> Result<Receipt, Error> {
-        let draft = std::mem::take(&mut self.draft);
-        let mut state = self.session.state();
-        let receipt = match appended {
-            Some(Appended { receipt, mark }) => {
-                state.seen.own.extend(mark);
-                state.receipts.push(receipt.clone());
-                receipt
-            }
-            None => Receipt::done(false),
-        };
-        if state.closed {
-            let id = state.draft.facts.map(|facts| facts.id);
-            drop(state);
-            self.session.shared.manager.emit(&Event::ClosedLate { id });
-            return Err(Error::new(ErrorKind::Closed));
-        }
-        let old = std::mem::replace(&mut state.draft, draft);
-        drop(state);
-        drop(old);
-        Ok(receipt)
-    }
-}
-
-impl<T> Drop for Change<'_, T> {
-    fn drop(&mut self) {
-        self.session.state().changing = None;
-        self.session.shared.changed.notify_all();
     }
 }
 

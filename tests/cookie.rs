@@ -1,6 +1,8 @@
 //! The session cookie against RFC 6265bis and what browsers do: one test for each CK row of the
 //! standards table in SECURITY.md.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "../src/cookie/browser.rs"]
 mod browser;
 

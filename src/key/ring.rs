@@ -28,7 +28,7 @@ use crate::random;
 /// nothing.
 ///
 /// ```
-/// # use sealed_session::{KeyRing, key::KeyState};
+/// # use sealed_session::{KeyRing, KeyState};
 /// # use std::time::SystemTime;
 /// let text = KeyRing::generate()?.expose_text(); // for a file with mode 0600
 /// let ring: KeyRing = text.parse()?;
@@ -52,7 +52,8 @@ impl KeyRing {
     /// [`ErrorKind::Random`] if the operating system gives no random bytes, and
     /// [`ErrorKind::KeyRing`] if what it gives is not random.
     pub fn generate() -> Result<Self, Error> {
-        let root = Zeroizing::new(random::bytes()?);
+        let mut root = Zeroizing::new([0; 32]);
+        random::fill(&mut *root)?;
         let (key, line) = (Key::new(&root), 1);
         let entry = Entry { key, line, seal_from: None, open_until: None, revoked: false };
         check_key(&entry, Published::Refused).and_then(|()| Self::checked(vec![entry]))

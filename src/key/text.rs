@@ -158,7 +158,9 @@ fn date(text: &str) -> Result<Timestamp, Reason> {
 
 fn rfc3339(text: &str) -> Option<OffsetDateTime> {
     // The library takes any separator; `T` is what is documented.
+    // One spelling of an instant, not two: `T` and `Z` in upper case.
     let text = Some(text).filter(|text| text.as_bytes().get(10) == Some(&b'T'))?;
+    let text = Some(text).filter(|text| !text.ends_with('z'))?;
     // A leap second comes back as the last fraction of the second before it.
     OffsetDateTime::parse(text, &Rfc3339).ok().filter(|date| date.nanosecond() == 0)
 }

@@ -30,6 +30,8 @@ pub(crate) struct Replica {
     writing: Mutex<()>,
     sequence: AtomicU64,
     longest_ms: AtomicU64,
+    /// The latest `issued_at` that was given to a session.
+    latest_issue_ms: AtomicU64,
     max_entries: AtomicUsize,
 }
 
@@ -77,6 +79,7 @@ impl Replica {
             writing: Mutex::default(),
             sequence: AtomicU64::new(0),
             longest_ms: AtomicU64::new(0),
+            latest_issue_ms: AtomicU64::new(0),
             max_entries: AtomicUsize::new(DEFAULT_MAX_ENTRIES),
         }
     }
@@ -100,6 +103,14 @@ impl Replica {
 
     pub(crate) fn longest(&self) -> Duration {
         Duration::from_millis(self.longest_ms.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn note_issue(&self, at: Timestamp) {
+        self.latest_issue_ms.fetch_max(at.as_millis(), Ordering::AcqRel);
+    }
+
+    pub(crate) fn latest_issue(&self) -> Timestamp {
+        Timestamp::from_millis(self.latest_issue_ms.load(Ordering::Acquire))
     }
 
     /// Every fact is judged by itself: a session is dead if any of them hits it.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::SystemTime;
 
+use super::closing::Note;
 use super::data::{self, SessionData};
 use super::draft::Draft;
 use super::{Map, SignIn, arrival};
@@ -62,7 +63,9 @@ impl<T: SessionData> Bearer<T> {
         let parts = draft.parts(&nothing)?;
         token::check_size(0, &parts.blocks())
             .inspect_err(|error| manager.emit(&Event::TooLarge { error }))?;
-        let token = seal(manager, &facts, &parts.blocks())?;
+        let ring = manager.ring();
+        let key = ring.seal_key(manager.now())?;
+        let token = token::seal(key, manager.bearer_context(), &facts, &parts.blocks())?;
         let expires_at = manager.policy().expires_at(draft.kind(), &facts.times);
         manager.emit(&Event::Issued {
             id: facts.id,
@@ -215,8 +218,10 @@ impl<T> Opened<T> {
             flash: record.flash(),
             data: record.data(),
         };
-        let token = seal(manager, &facts, &blocks)?;
-        manager.emit(&Event::Refreshed { id: facts.id });
+        let ring = manager.ring();
+        let to = ring.seal_key(now)?;
+        let token = token::seal(to, manager.bearer_context(), &facts, &blocks)?;
+        Note::new(facts.id, *key, to.id()).tell(manager);
         Ok(Some(token))
     }
 
@@ -247,9 +252,4 @@ impl<T> fmt::Debug for Opened<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened").field("id", &self.id()).finish_non_exhaustive()
     }
-}
-
-fn seal(manager: &SessionManager, facts: &Facts, blocks: &Blocks<'_>) -> Result<String, Error> {
-    let ring = manager.ring();
-    token::seal(ring.seal_key(manager.now())?, manager.bearer_context(), facts, blocks)
 }

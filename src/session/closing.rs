@@ -35,6 +35,12 @@ impl<T: SessionData> Session<T> {
         self.commit()
     }
 
+    /// Closes a session that is looked at only now that the response has begun.
+    #[cfg(feature = "tower")]
+    pub(crate) fn refuse_changes(&self) {
+        self.state().closed = true;
+    }
+
     /// Closes the session, for whoever opened it.
     pub(crate) fn commit(&self) -> Result<Closing, Error> {
         let (draft, asked, receipts) = {
@@ -196,8 +202,7 @@ impl Sealing<'_> {
             data: record.data(),
         };
         let text = self.write(facts, &blocks, false)?;
-        let (from, to) = (opened.key, self.key.id());
-        let note = Note { id: facts.id, resealed: (from != to).then_some((from, to)) };
+        let note = Note::new(facts.id, opened.key, self.key.id());
         Ok(SetCookie { text, refreshed: Some(note) })
     }
 }
@@ -224,6 +229,10 @@ pub(crate) struct Note {
 }
 
 impl Note {
+    pub(crate) fn new(id: SessionId, from: KeyId, to: KeyId) -> Self {
+        Self { id, resealed: (from != to).then_some((from, to)) }
+    }
+
     pub(crate) fn tell(&self, manager: &SessionManager) {
         let id = self.id;
         match self.resealed {

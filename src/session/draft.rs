@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, end_of};
 use super::data::{self, SessionData};
 use super::flash::{self, Flash};
 use super::sign_in::Next;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
+use crate::manager::SessionManager;
 use crate::policy::{Kind, Policy, Times};
-use crate::revocation::Presented;
+use crate::revocation::{Presented, Revocation};
 use crate::token::{Blocks, Facts, Record, SessionId, Tag, kind_of};
 
 #[derive(Clone, Default)]
@@ -81,6 +82,12 @@ impl<T: SessionData> Draft<T> {
         let signed_out = || Error::new(ErrorKind::SignedOut);
         let subject = self.subject.clone().ok_or_else(signed_out)?;
         Ok((subject, self.facts.ok_or_else(signed_out)?))
+    }
+
+    /// The fact that ends this session, if it speaks for someone.
+    pub(super) fn end(&self, manager: &SessionManager) -> Option<Revocation> {
+        let (_, facts) = self.signed_in().ok()?;
+        Some(Revocation::session(facts.id, end_of(&facts.times, manager)))
     }
 
     /// Begins an anonymous session.

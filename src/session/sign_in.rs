@@ -50,7 +50,7 @@ impl<T> SignIn<T> {
     }
 
     /// Adds a name by which the session can be ended, with
-    /// [`Target::tag`](crate::revocation::Target::tag): an identity provider's session id, a
+    /// [`Target::tag`](crate::Target::tag): an identity provider's session id, a
     /// device, a tenant. Four at most; only a hash is sealed. A sign-in without tags of a subject
     /// that is signed in already keeps the tags there are.
     pub fn tag(mut self, tag: impl Into<String>) -> Self {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -159,12 +160,19 @@ struct Envelope<T> {
 
 enum Slot<T> {
     /// What it takes to open the session on the first look.
-    Lazy { manager: SessionManager, cookies: Vec<HeaderValue>, seen: Seen, opened: Opened<T> },
+    Lazy(Lazy<T>),
     /// Another layer above has a cookie of the same name.
     Clash { name: String },
 }
 
-type Opened<T> = OnceLock<Result<Session<T>, Error>>;
+struct Lazy<T> {
+    manager: SessionManager,
+    cookies: Vec<HeaderValue>,
+    seen: Seen,
+    opened: OnceLock<Result<Session<T>, Error>>,
+    /// Whether the response has begun.
+    answered: AtomicBool,
+}
 
 impl<T> Clone for Envelope<T> {
     fn clone(&self) -> Self {
@@ -185,12 +193,13 @@ impl<T: SessionData> Envelope<T> {
             Slot::Clash { name: name.to_owned() }
         } else {
             names.0.push(name.to_owned());
-            Slot::Lazy {
+            Slot::Lazy(Lazy {
                 manager: manager.clone(),
                 cookies: request.headers().get_all(COOKIE).iter().cloned().collect(),
                 seen: manager.seen(),
                 opened: OnceLock::new(),
-            }
+                answered: AtomicBool::new(false),
+            })
         };
         let envelope = Self { slot: Arc::new(slot) };
         request.extensions_mut().insert(names);
@@ -200,16 +209,14 @@ impl<T: SessionData> Envelope<T> {
 
     fn is_of(&self, other: &SessionManager) -> bool {
         match &*self.slot {
-            Slot::Lazy { manager, .. } => manager.is(other),
+            Slot::Lazy(lazy) => lazy.manager.is(other),
             Slot::Clash { .. } => false,
         }
     }
 
     fn open(&self) -> Result<Session<T>, Error> {
         match &*self.slot {
-            Slot::Lazy { manager, cookies, seen, opened } => {
-                opened.get_or_init(|| manager.open_layered(cookies, seen.clone())).clone()
-            }
+            Slot::Lazy(lazy) => lazy.open(),
             Slot::Clash { name } => Err(Error::with_detail(
                 ErrorKind::NoLayer,
                 format!("two session layers share the cookie name {name}: rename one of them"),
@@ -219,9 +226,29 @@ impl<T: SessionData> Envelope<T> {
 
     /// Closes the session, if anyone looked at it.
     fn close(&self) -> Option<Closing> {
-        let Slot::Lazy { manager, opened, .. } = &*self.slot else { return None };
-        let session = opened.get()?.as_ref().ok()?;
-        session.commit().inspect_err(|error| manager.emit(&Event::NotSent { error })).ok()
+        match &*self.slot {
+            Slot::Lazy(lazy) => lazy.close(),
+            Slot::Clash { .. } => None,
+        }
+    }
+}
+
+impl<T: SessionData> Lazy<T> {
+    fn open(&self) -> Result<Session<T>, Error> {
+        let open = || self.manager.open_layered(&self.cookies, self.seen.clone());
+        let session = self.opened.get_or_init(open).clone()?;
+        // Either this sees that the response has begun, or `close` sees the session.
+        if self.answered.load(Ordering::SeqCst) {
+            session.refuse_changes();
+        }
+        Ok(session)
+    }
+
+    fn close(&self) -> Option<Closing> {
+        self.answered.store(true, Ordering::SeqCst);
+        let session = self.opened.get()?.as_ref().ok()?;
+        let tell = |error: &Error| self.manager.emit(&Event::NotSent { error });
+        session.commit().inspect_err(tell).ok()
     }
 }
 
