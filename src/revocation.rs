@@ -130,7 +130,7 @@ impl fmt::Debug for RevocationList {
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     what: What<'a>,
-    except: Option<SessionId>,
+    except: Option<Spared>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +165,14 @@ impl<'a> Target<'a> {
     /// Spares one session, from this revocation only.
     #[must_use]
     pub const fn except(mut self, id: SessionId) -> Self {
-        self.except = Some(id);
+        self.except = Some(Spared { id, issued_at: None });
+        self
+    }
+
+    /// Spares a session that was issued at a known instant.
+    #[must_use]
+    pub(crate) const fn sparing(mut self, id: SessionId, issued_at: Timestamp) -> Self {
+        self.except = Some(Spared { id, issued_at: Some(issued_at) });
         self
     }
 
@@ -188,7 +195,9 @@ impl<'a> Target<'a> {
     /// The fact that ends these sessions; it can be forgotten at `until`.
     pub(crate) fn fact(&self, realm: &Realm, before: Timestamp, until: Timestamp) -> Revocation {
         let key = match self.what {
-            What::Session(id) if self.except == Some(id) => return Revocation::nothing(id),
+            What::Session(id) if self.except.is_some_and(|spared| spared.id == id) => {
+                return Revocation::nothing(id);
+            }
             What::Session(id) => return Revocation::session(id, until),
             What::Subject(subject) => realm.subject(subject),
             What::Tag(tag) => realm.tag(tag),
@@ -213,7 +222,15 @@ enum Fact {
     /// The session's generations below this one; 65536 is all.
     Session { id: SessionId, below: u32 },
     /// Sessions with this subject, tag or realm, issued at or before an instant, except one.
-    Issued { key: [u8; 16], before: Timestamp, except: Option<SessionId> },
+    Issued { key: [u8; 16], before: Timestamp, except: Option<Spared> },
+}
+
+/// The session that a fact spares.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Spared {
+    id: SessionId,
+    /// Where it is known: facts about sessions issued before it do not speak of it anyway.
+    issued_at: Option<Timestamp>,
 }
 
 /// Above every generation.

@@ -349,7 +349,7 @@ impl<T: SessionData> Session<T> {
     pub fn sign_out_others(&self) -> Result<Receipt, Error> {
         let work = self.begin_change()?;
         let (subject, facts) = work.draft.signed_in()?;
-        let target = Target::subject(&subject).except(facts.id);
+        let target = Target::subject(&subject).sparing(facts.id, facts.times.issued_at);
         let appended = self.shared.manager.revoke_until(&target, Timestamp::default())?;
         work.finish(Some(appended))
     }

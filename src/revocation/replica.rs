@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::{Fact, Presented, Realm, Revocation, Verdict};
+use super::{Fact, Presented, Realm, Revocation, Spared, Verdict};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
-use crate::token::SessionId;
 
 const DEFAULT_MAX_ENTRIES: usize = 1_000_000;
 /// A delta of this size is folded into the base.
@@ -54,21 +53,26 @@ struct Ended {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
     pub(crate) before: Timestamp,
-    except: Option<SessionId>,
+    except: Option<Spared>,
     until: Timestamp,
     pub(crate) sequence: u64,
 }
 
 impl Cut {
     fn hits(&self, session: &Presented<'_>) -> bool {
-        session.times.issued_at <= self.before && self.except != Some(session.id)
+        session.times.issued_at <= self.before
+            && self.except.is_none_or(|spared| spared.id != session.id)
     }
 
-    /// Whether `other` adds nothing to this fact.
+    /// Whether `other` adds nothing to this fact: it speaks of no other sessions, and not of the
+    /// one that this fact spares. Without the latter, whoever signs in and ends the other sessions
+    /// over and over would fill the list.
     fn covers(&self, other: &Self) -> bool {
-        self.before >= other.before
-            && self.until >= other.until
-            && (self.except.is_none() || self.except == other.except)
+        let spares_more = self.except.is_some_and(|spared| {
+            other.except.is_none_or(|others| others.id != spared.id)
+                && spared.issued_at.is_none_or(|issued_at| issued_at <= other.before)
+        });
+        self.before >= other.before && self.until >= other.until && !spares_more
     }
 }
 
