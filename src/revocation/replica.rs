@@ -337,3 +337,121 @@ impl Hasher for IdHasher {
     // The length that an array's `Hash` writes first says nothing.
     fn write_usize(&mut self, _: usize) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::Times;
+    use crate::token::SessionId;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn id(n: u8) -> SessionId {
+        SessionId::from_bytes([n; 16])
+    }
+
+    fn session(n: u8, issued_at: u64, generation: u16) -> Presented<'static> {
+        let times = Times { issued_at: at(issued_at), refreshed: 0, lifetime: 1, idle: 0 };
+        Presented { id: id(n), times, generation, subject: "alice", tags: &[] }
+    }
+
+    /// Facts about four sessions, of which number `n` was issued at second `10 * n`.
+    fn fact() -> impl Strategy<Value = Revocation> {
+        let realm = Realm::new("shop");
+        let keys = [realm.everyone, realm.subject("alice"), realm.subject("bob")];
+        let spared = (1_u8..5, any::<bool>()).prop_map(|(n, known)| Spared {
+            id: id(n),
+            issued_at: known.then(|| at(10 * u64::from(n))),
+        });
+        let issued = (0_usize..3, 0_u64..50, prop::option::of(spared)).prop_map(
+            move |(key, before, except)| Fact::Issued {
+                key: keys[key],
+                before: at(before),
+                except,
+            },
+        );
+        let ended = (1_u8..5, prop_oneof![1_u32..4, Just(super::super::ALL)])
+            .prop_map(|(n, below)| Fact::Session { id: id(n), below });
+        (prop_oneof![issued, ended], 100_u64..110)
+            .prop_map(|(fact, until)| Revocation { fact, until: at(until) })
+    }
+
+    /// What a list says that keeps every fact and asks one after the other.
+    fn naive(facts: &[Revocation], session: &Presented<'_>) -> bool {
+        let realm = Realm::new("shop");
+        facts.iter().any(|fact| match fact.fact {
+            Fact::Session { id, below } => {
+                id == session.id && u32::from(session.generation) < below
+            }
+            Fact::Issued { key, before, except } => {
+                (key == realm.everyone || key == realm.subject(session.subject))
+                    && session.times.issued_at <= before
+                    && except.is_none_or(|spared| spared.id != session.id)
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_replica_says_what_its_facts_say_one_by_one(
+            facts in prop::collection::vec(fact(), 0..30),
+            fold in any::<bool>(),
+        ) {
+            let replica = Replica::new();
+            for fact in &facts {
+                replica.apply(&[*fact], at(50)).unwrap();
+            }
+            if fold {
+                let others = (0..MAX_DELTA).map(|n| {
+                    let mut bytes = [0xff; 16];
+                    bytes[..8].copy_from_slice(&n.to_le_bytes());
+                    Revocation::session(SessionId::from_bytes(bytes), at(100))
+                });
+                replica.apply(&others.collect::<Vec<_>>(), at(50)).unwrap();
+            }
+
+            for (n, generation) in (1..5).flat_map(|n| (0..5).map(move |g| (n, g))) {
+                let session = session(n, 10 * u64::from(n), generation);
+                let verdict = replica.check(&Realm::new("shop"), &session);
+                prop_assert_eq!(verdict != Verdict::Clear, naive(&facts, &session));
+            }
+            prop_assert_eq!(replica.check(&Realm::new("forum"), &session(9, 0, 0)), Verdict::Clear);
+        }
+    }
+
+    #[test]
+    fn pruning_forgets_what_ended_and_nothing_else() {
+        let replica = Replica::new();
+        let facts = [(1, 100), (2, 200)].map(|(n, until)| Revocation::session(id(n), at(until)));
+        replica.apply(&facts, at(50)).unwrap();
+        let prune = |now: u64| {
+            replica.apply(&[], at(now)).unwrap();
+            replica.entries()
+        };
+        let margin = PRUNE_MARGIN.as_secs();
+
+        assert_eq!(prune(100 + margin), 2);
+        assert_eq!(prune(101 + margin), 1);
+        assert_eq!(replica.check(&Realm::new("shop"), &session(2, 0, 0)), Verdict::Revoked);
+        assert_eq!(prune(201 + margin), 0);
+    }
+
+    #[test]
+    fn one_subject_that_signs_in_and_ends_the_others_takes_one_entry() {
+        let replica = Replica::new();
+        let key = Realm::new("shop").subject("alice");
+        for n in 1..100 {
+            let spared = Spared { id: id(n), issued_at: Some(at(u64::from(n))) };
+            let before = at(u64::from(n));
+            let fact = Fact::Issued { key, before, except: Some(spared) };
+            replica.apply(&[Revocation { fact, until: at(1_000 + u64::from(n)) }], at(0)).unwrap();
+        }
+
+        // Each spares a session that the one before it, a second older, did not speak of.
+        assert_eq!(replica.entries(), 1);
+    }
+}
