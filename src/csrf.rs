@@ -114,6 +114,10 @@ impl<'a> FetchMetadata<'a> {
     /// any other value, `same-site` included, is cross-site. Without it an `Origin` whose host and
     /// port are those of `Host` is undecided, because the scheme cannot be compared; any other
     /// `Origin`, `null` included, is cross-site. With neither header it is undecided.
+    ///
+    /// A page under `Referrer-Policy: no-referrer` sends its forms with `Origin: null`; a browser
+    /// that leaves out `Sec-Fetch-Site`, as all do on plain http, is then refused. Use
+    /// `same-origin` as the policy.
     pub fn verdict(&self, trusted: &[&str]) -> Verdict {
         if matches!(self.method, "GET" | "HEAD" | "OPTIONS") {
             return Verdict::Allowed;

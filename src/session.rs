@@ -268,7 +268,8 @@ impl<T: SessionData> Session<T> {
     ///
     /// The visitor's session of before is revoked, so that no copy of it leads to the new one.
     /// Its data is kept if it was anonymous, **then treat it as untrusted input**, or of the same
-    /// subject; another subject starts from `T::default()`. Signing in the same subject again is
+    /// subject; another subject starts from `T::default()`. Where kept data leaves no room for the
+    /// subject, sign in again with less of it: [`SignIn::data`]. Signing in the same subject again is
     /// how to re-authenticate: [`signed_in_within`](Self::signed_in_within) starts over.
     ///
     /// # Errors

@@ -17,8 +17,12 @@ impl Observer for TracingObserver {
     fn observe(&self, event: &Event<'_>) {
         match event {
             Event::Opened { id, key } => debug!(target: "sealed_session", ?id, %key, "opened"),
-            Event::Issued { id, subject, persistent, .. } => {
-                info!(target: "sealed_session", ?id, signed_in = !subject.is_empty(), persistent, "issued");
+            // Anonymous sessions come with every crawler that sees a form.
+            Event::Issued { id, subject: "", .. } => {
+                debug!(target: "sealed_session", ?id, "issued");
+            }
+            Event::Issued { id, persistent, .. } => {
+                info!(target: "sealed_session", ?id, persistent, "signed in");
             }
             Event::Refreshed { id } => debug!(target: "sealed_session", ?id, "refreshed"),
             Event::Resealed { id, from, to } => {

@@ -347,7 +347,7 @@ mod tests {
     use crate::token::SessionId;
 
     fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_millis(seconds * 1000)
+        Timestamp::from_millis(seconds.saturating_mul(1000))
     }
 
     fn id(n: u8) -> SessionId {

@@ -1,7 +1,7 @@
 //! Messages for the visitor's next page.
 
 use super::{Session, SessionData};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::token::MAX_FLASH;
 
 /// A message for the next page, such as "Wrong password" after a redirect.
@@ -24,18 +24,18 @@ impl Flash {
 }
 
 impl<T: SessionData> Session<T> {
-    /// Leaves a message for the next page that takes messages, eight at most.
+    /// Leaves a message for the next page that takes messages. Eight at most: a ninth pushes out
+    /// the oldest.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TooLarge`] for a ninth message, and those of [`update`](Self::update).
+    /// Those of [`update`](Self::update).
     pub fn flash(&self, level: impl Into<String>, text: impl Into<String>) -> Result<(), Error> {
         let mut work = self.begin_change()?;
-        if work.draft.flash.len() >= MAX_FLASH {
-            let advice = "there are eight flash messages already: show them with take_flash";
-            return Err(Error::with_detail(ErrorKind::TooLarge, advice));
-        }
-        work.draft.flash.push(Flash { level: level.into(), text: text.into() });
+        let messages = &mut work.draft.flash;
+        messages.push(Flash { level: level.into(), text: text.into() });
+        let over = messages.len().saturating_sub(MAX_FLASH);
+        messages.drain(..over);
         work.begin_session()?;
         work.check_size()?;
         work.finish(None).map(drop)
@@ -45,8 +45,8 @@ impl<T: SessionData> Session<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Closed`] when there are messages but the response has begun,
-    /// [`ErrorKind::Busy`].
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed) when there are messages but the response has begun,
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy).
     pub fn take_flash(&self) -> Result<Vec<Flash>, Error> {
         if self.state().draft.flash.is_empty() {
             return Ok(Vec::new());

@@ -67,14 +67,17 @@ fn signed_in<T: SessionData>(parts: &Parts) -> Result<Option<SignedIn<T>>, Error
 }
 
 /// The status of the [kind](ErrorKind::status), with an empty body: a visitor learns nothing else.
-/// Only a missing layer, which is the developer's, says what to do.
+/// Only a missing layer, which is the developer's, says what to do. The error itself is left in the
+/// response's extensions, for a layer that wants to draw a page around it.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.kind().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        match self.kind() {
+        let mut response = match self.kind() {
             ErrorKind::NoLayer => (status, self.to_string()).into_response(),
             _ => status.into_response(),
-        }
+        };
+        response.extensions_mut().insert(self);
+        response
     }
 }
