@@ -120,6 +120,18 @@ impl Cookie {
         Self { partitioned: true, ..self }
     }
 
+    /// Whether a browser may have kept this cookie back from a request that another site caused: its
+    /// absence then does not mean that the visitor has none (RFC 6265bis 5.6.7.1).
+    #[cfg(feature = "tower")]
+    pub(crate) fn may_be_held_back(&self, method: &str, sec_fetch_site: Option<&[u8]>) -> bool {
+        sec_fetch_site == Some(b"cross-site")
+            && match self.same_site {
+                SameSite::Strict => true,
+                SameSite::Lax => !matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE"),
+                SameSite::None => false,
+            }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

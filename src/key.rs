@@ -117,7 +117,7 @@ pub struct Keys {
 
 impl Keys {
     /// The ring to use for one request: asked for once, or two answers might differ.
-    pub(crate) fn current(&self) -> Guard<Arc<KeyRing>> {
+    pub(crate) fn current(&self) -> CurrentRing {
         self.ring.load()
     }
 }
@@ -127,6 +127,9 @@ impl From<KeyRing> for Keys {
         Self { ring: Arc::new(ArcSwap::from_pointee(ring)) }
     }
 }
+
+/// The ring that was current when it was asked for.
+pub(crate) type CurrentRing = Guard<Arc<KeyRing>>;
 
 /// A key: the root that stands in the ring's text, and what is derived from it once, at load.
 pub(crate) struct Key {

@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::Guard;
 use serde_json::Value;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::cookie::Cookie;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
-use crate::key::{KeyId, KeyRing, Keys};
+use crate::key::{CurrentRing, KeyId, Keys};
 use crate::policy::Policy;
 use crate::revocation::{
     Appended, NewSession, Presented, Realm, Receipt, Revocation, RevocationList, Seen, Target,
@@ -189,7 +188,7 @@ impl SessionManager {
         Timestamp::from_system(self.shared.clock.now())
     }
 
-    pub(crate) fn ring(&self) -> Guard<Arc<KeyRing>> {
+    pub(crate) fn ring(&self) -> CurrentRing {
         self.shared.keys.current()
     }
 

@@ -25,6 +25,8 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Scope};
 use crate::manager::SessionManager;
 use crate::policy::{Kind, Policy, Times};
+#[cfg(feature = "tower")]
+use crate::random;
 use crate::revocation::{Appended, Receipt, Revocation, Seen, Target, Verdict};
 use crate::token::{Facts, SessionId};
 
@@ -59,17 +61,28 @@ impl SessionManager {
         let seen = self.seen();
         let fields: Vec<_> = cookies.into_iter().collect();
         let fields = fields.iter().map(AsRef::as_ref);
-        self.open_fields(fields, seen, false)
+        self.open_fields(fields, seen)
     }
 
-    /// Opens a session that the caller, a layer, will close.
+    /// Opens a session that the caller, a layer, will close. `held_back`: the browser may have kept
+    /// our cookie back from this request.
     #[cfg(feature = "tower")]
-    pub(crate) fn open_layered<T: SessionData>(
+    pub(crate) fn open_layered<'a, T: SessionData>(
         &self,
-        fields: &[http::HeaderValue],
+        fields: impl Iterator<Item = &'a [u8]>,
         seen: Seen,
+        held_back: bool,
     ) -> Result<Session<T>, Error> {
-        self.open_fields(fields.iter().map(AsRef::as_ref), seen, true)
+        let session = self.open_fields(fields, seen)?;
+        let mut state = session.state();
+        state.layered = true;
+        if held_back && !session.shared.arrival.presented {
+            // A write would overwrite a cookie that the visitor may well have. Nothing can be bound
+            // to a session that is not known, so what stands in for its id is never seen again.
+            state.draft.withheld = Some(random::bytes()?);
+        }
+        drop(state);
+        Ok(session)
     }
 
     /// Opens a session for a request that began when `seen` was taken.
@@ -77,7 +90,6 @@ impl SessionManager {
         &self,
         fields: impl Iterator<Item = &'a [u8]>,
         seen: Seen,
-        layered: bool,
     ) -> Result<Session<T>, Error> {
         let candidates = cookie::candidates(fields, self.cookie().name());
         let (arrival, draft) = arrival::judge(self, &candidates)?;
@@ -85,6 +97,7 @@ impl SessionManager {
             draft,
             seen,
             changing: None,
+            layered: false,
             closed: false,
             asked: Asked::default(),
             receipts: Vec::new(),
@@ -92,7 +105,6 @@ impl SessionManager {
         let shared = Shared {
             manager: self.clone(),
             arrival,
-            layered,
             state: Mutex::new(state),
             changed: Condvar::new(),
         };
@@ -132,8 +144,6 @@ pub struct Session<T = Map> {
 struct Shared<T> {
     manager: SessionManager,
     arrival: Arrival,
-    /// Whether a layer opened it and will close it.
-    layered: bool,
     state: Mutex<State<T>>,
     /// Signalled when `changing` falls back to None.
     changed: Condvar,
@@ -145,6 +155,8 @@ struct State<T> {
     /// The thread that is changing the session right now. The lock is not held meanwhile, so that
     /// no user code ever runs under it.
     changing: Option<ThreadId>,
+    /// Whether a layer opened it and will close it.
+    layered: bool,
     closed: bool,
     asked: Asked,
     receipts: Vec<Receipt>,

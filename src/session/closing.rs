@@ -29,7 +29,7 @@ impl<T: SessionData> Session<T> {
     /// [`ErrorKind::Closed`] the second time, and inside a layer, which closes by itself.
     /// [`ErrorKind::Random`], [`ErrorKind::KeyRing`] when nothing can be sealed.
     pub fn close(&self) -> Result<Closing, Error> {
-        if self.shared.layered {
+        if self.state().layered {
             return Err(Error::with_detail(ErrorKind::Closed, "the layer closes this session"));
         }
         self.commit()

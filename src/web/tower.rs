@@ -168,6 +168,8 @@ enum Slot<T> {
 struct Lazy<T> {
     manager: SessionManager,
     cookies: Vec<HeaderValue>,
+    /// Whether the browser may have kept our cookie back from this request.
+    held_back: bool,
     seen: Seen,
     opened: OnceLock<Result<Session<T>, Error>>,
     /// Whether the response has begun.
@@ -196,6 +198,10 @@ impl<T: SessionData> Envelope<T> {
             Slot::Lazy(Lazy {
                 manager: manager.clone(),
                 cookies: request.headers().get_all(COOKIE).iter().cloned().collect(),
+                held_back: manager.cookie().may_be_held_back(
+                    request.method().as_str(),
+                    request.headers().get("sec-fetch-site").map(HeaderValue::as_bytes),
+                ),
                 seen: manager.seen(),
                 opened: OnceLock::new(),
                 answered: AtomicBool::new(false),
@@ -235,7 +241,10 @@ impl<T: SessionData> Envelope<T> {
 
 impl<T: SessionData> Lazy<T> {
     fn open(&self) -> Result<Session<T>, Error> {
-        let open = || self.manager.open_layered(&self.cookies, self.seen.clone());
+        let open = || {
+            let fields = self.cookies.iter().map(HeaderValue::as_bytes);
+            self.manager.open_layered(fields, self.seen.clone(), self.held_back)
+        };
         let session = self.opened.get_or_init(open).clone()?;
         // Either this sees that the response has begun, or `close` sees the session.
         if self.answered.load(Ordering::SeqCst) {

@@ -156,7 +156,7 @@ fn the_log_tells_what_happened_and_nothing_of_what_was_sent() {
 
     let (_, log) = server.stop();
 
-    assert!(log.contains("issued") && log.contains("signed_in=true"), "{log}");
+    assert!(log.contains("signed in"), "{log}");
     for word in ["secret tea", "alice", "wonderland", "sealsess", cookie.as_str()] {
         assert!(!log.contains(word), "{word}");
     }
