@@ -143,6 +143,11 @@ impl Replica {
         Verdict::Clear
     }
 
+    /// Whether there is any fact about a subject, tag or realm.
+    pub(crate) fn has_cuts(&self) -> bool {
+        !self.tables.load().cuts.is_empty()
+    }
+
     /// The facts about a subject, tag or realm.
     pub(crate) fn cuts(&self, key: &[u8; 16]) -> Vec<Cut> {
         self.tables.load().cuts.get(key).map(|cuts| cuts.to_vec()).unwrap_or_default()

@@ -22,12 +22,17 @@ impl<T> SessionData for T where
 /// Session data without a type: a JSON object.
 pub type Map = serde_json::Map<String, Value>;
 
+/// Most sessions fit, so that the buffer need not grow.
+const TYPICAL: usize = 1024;
+
 pub(super) fn to_json<T: SessionData>(data: &T) -> Result<Vec<u8>, Error> {
+    let mut json = Vec::with_capacity(TYPICAL);
     // The cause could quote the data, so it is not kept.
-    serde_json::to_vec(data).map_err(|_| {
+    serde_json::to_writer(&mut json, data).map_err(|_| {
         let advice = "map keys must be strings, and no Serialize implementation may fail";
         Error::with_detail(ErrorKind::Serialize, advice)
-    })
+    })?;
+    Ok(json)
 }
 
 /// Decodes data, or lets a migration rescue what no longer decodes.
