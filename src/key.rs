@@ -7,6 +7,7 @@ mod ring;
 mod text;
 
 use std::fmt;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -147,8 +148,6 @@ impl Key {
         derive("sealed-session v1 csrf", root, &mut secrets.csrf);
         let mut id = [0; 32];
         derive("sealed-session key id", root, &mut id);
-        // The hmac crate leaves the key it used last in its stack frame: let that be no secret.
-        derive("", &[0; 32], &mut [0; 32]);
         let [a, b, c, d, ..] = id;
         Self { id: KeyId([a, b, c, d]), secrets }
     }
@@ -259,12 +258,19 @@ impl Drop for Secrets {
 }
 
 /// HMAC-SHA-256(root, label ‖ 0x01), which is HKDF-Expand for one block (RFC 5869 section 2.3).
-#[inline(never)] // One stack frame for all calls, see `Key::new`.
 fn derive(label: &str, root: &[u8; 32], out: &mut [u8; 32]) {
     hmac(root).chain_update(label).chain_update([0x01]).finalize_into(out.into());
 }
 
 fn hmac(key: &[u8; 32]) -> Hmac<Sha256> {
+    let mac = keyed(key);
+    // The hmac crate leaves the padded key in its stack frame: let that be no secret.
+    black_box(keyed(&[0; 32]));
+    mac
+}
+
+#[inline(never)] // One stack frame for both calls.
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
     // A key shorter than the hash's block is padded with zeros anyway (RFC 2104 section 2). Padded
     // here, it has the one length for which there is a constructor that cannot fail.
     let mut block = Zeroizing::new([0; 64]);

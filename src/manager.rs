@@ -4,6 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,12 +13,12 @@ use crate::cookie::Cookie;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
 use crate::key::{CurrentRing, KeyId, Keys};
-use crate::policy::Policy;
+use crate::policy::{Policy, Times};
 use crate::revocation::{
-    Appended, NewSession, Presented, Realm, Receipt, Revocation, RevocationList, Seen, Target,
-    Verdict,
+    Appended, NewSession, Presented, Realm, Receipt, Revocation, RevocationList, Revoker, Seen,
+    Target, Verdict, Wall,
 };
-use crate::token::{self, Context, Record, SessionId, Tag};
+use crate::token::{self, Context, Facts, Record, Tag};
 
 /// Opens and seals the sessions of one application.
 ///
@@ -86,25 +87,27 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] without a revocation list, [`ErrorKind::Full`] when it has no room.
+    /// [`ErrorKind::Unsupported`] without a revocation list, [`ErrorKind::Full`] when it has no room,
+    /// [`ErrorKind::Subject`] for an empty subject.
     pub fn revoke(&self, target: Target<'_>) -> Result<Receipt, Error> {
-        self.revoke_until(&target, Timestamp::default()).map(|appended| appended.receipt)
+        self.revoke_until(&target, Timestamp::default(), None).map(|appended| appended.receipt)
     }
 
-    /// Ends sessions issued up to now, or up to `at_least` if that is later.
+    /// Ends sessions issued up to now, or up to `at_least` if that is later; `seen` where it is a
+    /// request's own subject that ends them.
     pub(crate) fn revoke_until(
         &self,
         target: &Target<'_>,
         at_least: Timestamp,
+        seen: Option<&Seen>,
     ) -> Result<Appended, Error> {
         let Some(list) = self.list() else {
             let advice = "give the builder a RevocationList to end sessions early";
             return Err(Error::with_detail(ErrorKind::Unsupported, advice));
         };
-        let slack = self.policy().slack();
-        let before = list.cutoff(self.now(), slack).max(at_least);
-        let until = list.until(before).plus(slack);
-        let appended = self.append(&[target.fact(self.realm(), before, until)])?;
+        target.validate()?;
+        let by = Revoker { at_least, seen };
+        let appended = self.tell_full(list.cut(self.realm(), target, &by, &self.wall()))?;
         self.emit(&Event::Revoked { scope: target.scope(), id: target.id() });
         Ok(appended)
     }
@@ -112,15 +115,17 @@ impl SessionManager {
     /// Hands facts to the list, if there is one.
     pub(crate) fn append(&self, facts: &[Revocation]) -> Result<Appended, Error> {
         match self.list() {
-            Some(list) if !facts.is_empty() => {
-                list.append(facts, self.now()).inspect_err(|error| {
-                    if error.kind() == ErrorKind::Full {
-                        self.emit(&Event::ListFull);
-                    }
-                })
-            }
+            Some(list) if !facts.is_empty() => self.tell_full(list.append(facts, self.now())),
             list => Ok(Appended::nothing(list.is_some())),
         }
+    }
+
+    fn tell_full(&self, appended: Result<Appended, Error>) -> Result<Appended, Error> {
+        appended.inspect_err(|error| {
+            if error.kind() == ErrorKind::Full {
+                self.emit(&Event::ListFull);
+            }
+        })
     }
 
     /// Opens one token: authenticates it, and judges limits and revocation. The order of the checks
@@ -131,28 +136,40 @@ impl SessionManager {
         context: &Context,
         now: Timestamp,
     ) -> Result<Opened, Refusal> {
+        let opened = self.judge(token, context, now);
+        match &opened {
+            Err(Refusal::Rejected(kind)) => self.emit(&Event::Rejected { kind: *kind, id: None }),
+            Err(Refusal::Dead(dead)) => {
+                let Facts { id, generation, .. } = dead.record.facts;
+                if dead.verdict == Some(Verdict::Outdated) {
+                    self.emit(&Event::Reuse { id, generation });
+                }
+                self.emit(&Event::Rejected { kind: dead.kind, id: Some(id) });
+            }
+            Err(Refusal::Backend(_)) | Ok(_) => {}
+        }
+        opened
+    }
+
+    fn judge(&self, token: &[u8], context: &Context, now: Timestamp) -> Result<Opened, Refusal> {
         let ring = self.ring();
         let sealed = token::parse(token, &ring, now)?;
         let key = sealed.key_id();
         let record = sealed.open(context)?;
-        let id = record.facts.id;
-        let refuse = |kind| Refusal::Rejected { kind, id: Some(id) };
-        self.policy().verdict(record.kind(), &record.facts.times, now).map_err(refuse)?;
-        match self.check(&Presented::from(&record)).map_err(Refusal::Backend)? {
+        let dead = |kind, record, verdict| Refusal::Dead(Box::new(Dead { kind, record, verdict }));
+        if let Err(kind) = self.policy().verdict(record.kind(), &record.facts.times, now) {
+            return Err(dead(kind, record, None));
+        }
+        match self.check(&Presented::from(&record), now).map_err(Refusal::Backend)? {
             Verdict::Clear => Ok(Opened { record, key }),
-            Verdict::Revoked => Err(refuse(ErrorKind::Revoked)),
-            Verdict::Outdated => {
-                let generation = record.facts.generation;
-                self.emit(&Event::Reuse { id, generation });
-                Err(refuse(ErrorKind::Revoked))
-            }
+            verdict => Err(dead(ErrorKind::Revoked, record, Some(verdict))),
         }
     }
 
-    pub(crate) fn check(&self, session: &Presented<'_>) -> Result<Verdict, Error> {
+    pub(crate) fn check(&self, session: &Presented<'_>, now: Timestamp) -> Result<Verdict, Error> {
         match self.list() {
             Some(list) => {
-                list.check(self.realm(), session).inspect_err(|_| self.emit(&Event::ListStale))
+                list.check(self.realm(), session, now).inspect_err(|_| self.emit(&Event::ListStale))
             }
             None => Ok(Verdict::Clear),
         }
@@ -163,16 +180,18 @@ impl SessionManager {
         Seen { at: self.list().map(RevocationList::mark).unwrap_or_default(), own: Vec::new() }
     }
 
-    /// When a session with these tags may say that it was issued.
+    /// Gives a new session its `issued_at`.
     pub(crate) fn issue_at(
         &self,
         subject: &str,
         tags: &[Tag],
         seen: &Seen,
     ) -> Result<Timestamp, Error> {
-        let now = self.now();
         let new = NewSession { subject, tags };
-        self.list().map_or(Ok(now), |list| list.earliest_issue(self.realm(), &new, seen, now))
+        match self.list() {
+            Some(list) => list.issue(self.realm(), &new, seen, &self.wall()),
+            None => Ok(self.now()),
+        }
     }
 
     /// The migration for `T`, if one was given to the builder.
@@ -182,6 +201,10 @@ impl SessionManager {
 
     pub(crate) fn emit(&self, event: &Event<'_>) {
         self.shared.observers.iter().for_each(|observer| observer.observe(event));
+    }
+
+    fn wall(&self) -> Wall<'_> {
+        Wall { clock: &*self.shared.clock, slack: self.policy().slack() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -232,22 +255,49 @@ pub(crate) struct Opened {
 
 /// Why a token did not open.
 pub(crate) enum Refusal {
-    /// Because of the client.
-    Rejected { kind: ErrorKind, id: Option<SessionId> },
+    /// Because of the client, and nothing in it can be trusted.
+    Rejected(ErrorKind),
+    /// It is authentic, but not alive.
+    Dead(Box<Dead>),
     /// Because the revocation list cannot answer.
     Backend(Error),
 }
 
+/// An authentic session that a token does not open any more.
+pub(crate) struct Dead {
+    kind: ErrorKind,
+    pub(crate) record: Record,
+    /// What the list says of it, where the limits said nothing.
+    verdict: Option<Verdict>,
+}
+
+impl Dead {
+    /// Whether a better copy may be alive: one that was used more lately, that went through a
+    /// `renew`, or that other limits or another clock spare.
+    pub(crate) fn may_live_on(&self, now: Timestamp) -> bool {
+        let Times { issued_at, lifetime, .. } = self.record.facts.times;
+        let sealed = Duration::from_secs(u64::from(lifetime));
+        matches!(self.verdict, None | Some(Verdict::Outdated)) && now.since(issued_at) <= sealed
+    }
+
+    /// Whether the visitor may well have a better cookie by now, which a write would overwrite.
+    pub(crate) fn is_overtaken(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Outdated | Verdict::JustEnded))
+            || self.kind == ErrorKind::NotYet
+    }
+}
+
 impl From<ErrorKind> for Refusal {
     fn from(kind: ErrorKind) -> Self {
-        Self::Rejected { kind, id: None }
+        Self::Rejected(kind)
     }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Rejected { kind, .. } => Self::new(kind),
+            Refusal::Rejected(kind) => Self::new(kind),
+            Refusal::Dead(dead) => Self::new(dead.kind),
             Refusal::Backend(error) => error,
         }
     }

@@ -5,7 +5,9 @@
 //! memory. What this module leaves to others: which sessions a verb ends (`session`), and how
 //! facts travel between instances (back ends, behind the same type).
 
+mod facts;
 mod replica;
+mod table;
 
 use std::fmt;
 use std::future::Future;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind};
 use crate::event::Scope;
 use crate::key;
@@ -61,8 +63,13 @@ impl RevocationList {
 
     /// What the list says of a session.
     #[allow(clippy::unnecessary_wraps, reason = "a list behind a backend can be too old to answer")]
-    pub(crate) fn check(&self, realm: &Realm, of: &Presented<'_>) -> Result<Verdict, Error> {
-        Ok(self.replica.check(realm, of))
+    pub(crate) fn check(
+        &self,
+        realm: &Realm,
+        session: &Presented<'_>,
+        now: Timestamp,
+    ) -> Result<Verdict, Error> {
+        Ok(self.replica.check(realm, session, now))
     }
 
     /// Where the list stands now: facts that come later are newer than this mark.
@@ -70,52 +77,54 @@ impl RevocationList {
         Mark(self.replica.sequence())
     }
 
-    /// The earliest `issued_at` that a new session may carry without being dead at birth.
+    /// Gives a new session its `issued_at`: the earliest with which it is not dead at birth.
     ///
     /// Facts known at `seen.at` are stepped over, and so are the request's own. A newer one means
     /// that a revocation overtook the sign-in, perhaps a password check that began before it.
-    pub(crate) fn earliest_issue(
+    pub(crate) fn issue(
         &self,
         realm: &Realm,
         new: &NewSession<'_>,
         seen: &Seen,
-        now: Timestamp,
+        wall: &Wall<'_>,
     ) -> Result<Timestamp, Error> {
-        let mut earliest = now;
-        // Hashing the subject is what costs here, so not for a list that only holds single sessions.
-        let subject = self.replica.has_cuts().then(|| realm.subject(new.subject));
-        let keys = subject.iter().chain([&realm.everyone]).chain(new.tags);
-        for cut in keys.flat_map(|key| self.replica.cuts(key)) {
-            if cut.sequence > seen.at.0 && !seen.own.contains(&Mark(cut.sequence)) {
-                return Err(Error::new(ErrorKind::Conflict));
-            }
-            earliest = earliest.max(cut.before.plus(Duration::from_millis(1)));
-        }
-        self.replica.note_issue(earliest);
-        Ok(earliest)
+        let keys = || {
+            let mut keys = vec![realm.everyone, realm.subject(new.subject)];
+            keys.extend(new.tags);
+            keys
+        };
+        self.replica.issue(&keys, seen, wall)
     }
 
-    /// The cut-off of a fact made now: sessions issued until then are meant. It is later than `now`
-    /// where a session that stepped over earlier facts was issued ahead of the clock, but by no more
-    /// than a token may be ahead.
-    pub(crate) fn cutoff(&self, now: Timestamp, slack: Duration) -> Timestamp {
-        self.replica.latest_issue().min(now.plus(slack)).max(now)
+    /// Ends the sessions that were issued until now.
+    pub(crate) fn cut(
+        &self,
+        realm: &Realm,
+        target: &Target<'_>,
+        by: &Revoker<'_>,
+        wall: &Wall<'_>,
+    ) -> Result<Appended, Error> {
+        let fact = |before: Timestamp| {
+            let until = before.plus(self.replica.longest()).plus(wall.slack);
+            target.fact(realm, before, until)
+        };
+        let (sequence, overtaken) = self.replica.cut(&fact, by, wall)?;
+        let mark = (!overtaken).then_some(Mark(sequence));
+        Ok(Appended { receipt: Receipt::done(true), mark })
     }
 
-    /// Puts facts in force here, and says when they are so everywhere.
+    /// Puts facts about single sessions in force here, and says when they are so everywhere.
+    ///
+    /// [`ErrorKind::Conflict`] for a generation that the session has reached already: a copy from
+    /// before a `renew` must not renew itself back to life.
     pub(crate) fn append(&self, facts: &[Revocation], now: Timestamp) -> Result<Appended, Error> {
-        let sequence = self.replica.apply(facts, now)?;
+        let sequence = self.replica.append(facts, now)?;
         Ok(Appended { receipt: Receipt::done(true), mark: Some(Mark(sequence)) })
     }
 
     /// Learns that sealed lifetimes reach this far; facts are kept for as long.
     pub(crate) fn raise_longest(&self, lifetime: Duration) {
         self.replica.raise_longest(lifetime);
-    }
-
-    /// When a fact about sessions issued at or before `before` can be forgotten.
-    pub(crate) fn until(&self, before: Timestamp) -> Timestamp {
-        before.plus(self.replica.longest())
     }
 }
 
@@ -129,13 +138,13 @@ impl fmt::Debug for RevocationList {
 ///
 /// All but [`session`](Self::session) mean those issued up to now; who signs in afterwards is not
 /// touched.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Target<'a> {
     what: What<'a>,
     except: Option<Spared>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum What<'a> {
     Session(SessionId),
     Subject(&'a str),
@@ -194,6 +203,14 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Refuses a target that means nobody.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        match self.what {
+            What::Subject("") => Err(Error::new(ErrorKind::Subject)),
+            _ => Ok(()),
+        }
+    }
+
     /// The fact that ends these sessions; it can be forgotten at `until`.
     pub(crate) fn fact(&self, realm: &Realm, before: Timestamp, until: Timestamp) -> Revocation {
         let key = match self.what {
@@ -206,6 +223,17 @@ impl<'a> Target<'a> {
             What::Everyone => realm.everyone,
         };
         Revocation { fact: Fact::Issued { key, before, except: self.except }, until }
+    }
+}
+
+/// Shows how many it reaches, not whom: subjects and tags may name people.
+impl fmt::Debug for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("scope", &self.scope())
+            .field("id", &self.id())
+            .field("except", &self.except.map(|spared| spared.id))
+            .finish()
     }
 }
 
@@ -314,6 +342,8 @@ pub(crate) struct NewSession<'a> {
 pub(crate) enum Verdict {
     Clear,
     Revoked,
+    /// Revoked so lately that the answer which replaced it may still be under way.
+    JustEnded,
     /// An older generation of a session that lives on.
     Outdated,
 }
@@ -327,6 +357,35 @@ pub(crate) struct Mark(u64);
 pub(crate) struct Seen {
     pub(crate) at: Mark,
     pub(crate) own: Vec<Mark>,
+}
+
+impl Seen {
+    /// Whether a fact came since, from somebody else.
+    fn is_overtaken_by(&self, sequence: u64) -> bool {
+        sequence > self.at.0 && !self.own.contains(&Mark(sequence))
+    }
+}
+
+/// The clock, read only once the list's own lock is held.
+pub(crate) struct Wall<'a> {
+    pub(crate) clock: &'a dyn Clock,
+    /// How far ahead of it a session may have been issued.
+    pub(crate) slack: Duration,
+}
+
+impl Wall<'_> {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_system(self.clock.now())
+    }
+}
+
+/// On whose behalf sessions are ended.
+pub(crate) struct Revoker<'a> {
+    /// Sessions issued until then are meant in any case.
+    pub(crate) at_least: Timestamp,
+    /// Set where a request ends its own subject's sessions. Its own fact is no conflict for a
+    /// sign-in that follows in it, unless it replaced somebody else's that is.
+    pub(crate) seen: Option<&'a Seen>,
 }
 
 /// The outcome of [`RevocationList::append`].

@@ -205,11 +205,9 @@ impl<T: SessionData> Session<T> {
     /// Whether someone is signed in, and did so at most `ago` ago: for steps that ask for the
     /// password again, which is a new [`sign_in`](Self::sign_in) of the same subject.
     pub fn signed_in_within(&self, ago: Duration) -> bool {
-        let draft = &self.state().draft;
-        match (&draft.subject, draft.facts) {
-            (Some(_), Some(facts)) => self.shared.manager.now().since(facts.times.issued_at) <= ago,
-            _ => false,
-        }
+        let now = self.shared.manager.now();
+        let signed_in = self.state().draft.signed_in();
+        signed_in.is_ok_and(|(_, facts)| now.since(facts.times.issued_at) <= ago)
     }
 
     /// Marks this request as no activity: it does not push the idle limit back. For polling and
@@ -230,10 +228,11 @@ impl<T: SessionData> Session<T> {
         let manager = &self.shared.manager;
         let draft = self.state().draft.clone();
         let facts = draft.facts.ok_or(Error::new(ErrorKind::SignedOut))?;
-        manager.policy().verdict(draft.kind(), &facts.times, manager.now()).map_err(Error::new)?;
-        match manager.check(&draft.presented(&facts))? {
+        let now = manager.now();
+        manager.policy().verdict(draft.kind(), &facts.times, now).map_err(Error::new)?;
+        match manager.check(&draft.presented(&facts), now)? {
             Verdict::Clear => Ok(()),
-            Verdict::Revoked | Verdict::Outdated => Err(Error::new(ErrorKind::Revoked)),
+            _ => Err(Error::new(ErrorKind::Revoked)),
         }
     }
 
@@ -245,7 +244,8 @@ impl<T: SessionData> Session<T> {
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] when the cookie would be over 4096 octets, with size and limit in the
-    /// message; [`ErrorKind::Serialize`]; [`ErrorKind::Closed`]; [`ErrorKind::Busy`] inside another
+    /// message; [`ErrorKind::Serialize`], also for data that would not decode again;
+    /// [`ErrorKind::Closed`]; [`ErrorKind::Busy`] inside another
     /// change; [`ErrorKind::Random`]. In each case the session is unchanged.
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, Error> {
         self.try_update(|data| Ok(change(data)))
@@ -270,7 +270,7 @@ impl<T: SessionData> Session<T> {
         work.draft.set_data(data, before, after);
         if changed {
             work.begin_session()?;
-            work.check_size()?;
+            work.check()?;
         }
         work.finish(None)?;
         Ok(result)
@@ -296,7 +296,7 @@ impl<T: SessionData> Session<T> {
         let next = sign_in.resolve(manager, &work.draft)?;
         let issued_at = manager.issue_at(&next.subject, &next.tags, &work.seen)?;
         work.draft.start(next, issued_at)?;
-        work.check_size()?;
+        work.check()?;
         let ended = self.shared.arrival.ended_by_sign_in(manager);
         let receipt = work.finish(Some(manager.append(&ended)?))?;
         self.tell_ended(&ended);
@@ -321,7 +321,8 @@ impl<T: SessionData> Session<T> {
             Err(error) if error.kind() == ErrorKind::Busy => return Err(error),
             Err(error) => {
                 // The response has begun, perhaps with the cookie of a sign-in in this request.
-                ended.extend(self.state().draft.end(manager));
+                let own = self.state().draft.end(manager).filter(|own| !ended.contains(own));
+                ended.extend(own);
                 Err(error)
             }
             Ok(work) => Ok(work),
@@ -331,7 +332,7 @@ impl<T: SessionData> Session<T> {
             self.tell_ended(&ended);
         }
         let mut work = work?;
-        if work.draft.sign_out() {
+        if work.draft.sign_out(self.shared.arrival.presented) && ended.is_empty() {
             manager.emit(&Event::Withheld { signed_out: true });
         }
         let receipt = work.finish(appended.as_ref().ok().cloned())?;
@@ -349,8 +350,9 @@ impl<T: SessionData> Session<T> {
         let mut work = self.begin_change()?;
         let (subject, facts) = work.draft.signed_in()?;
         let target = Target::subject(&subject);
-        let appended = self.shared.manager.revoke_until(&target, facts.times.issued_at)?;
-        work.draft.sign_out();
+        let issued_at = facts.times.issued_at;
+        let appended = self.shared.manager.revoke_until(&target, issued_at, Some(&work.seen))?;
+        work.draft.sign_out(self.shared.arrival.presented);
         work.finish(Some(appended))
     }
 
@@ -363,7 +365,8 @@ impl<T: SessionData> Session<T> {
         let work = self.begin_change()?;
         let (subject, facts) = work.draft.signed_in()?;
         let target = Target::subject(&subject).sparing(facts.id, facts.times.issued_at);
-        let appended = self.shared.manager.revoke_until(&target, Timestamp::default())?;
+        let at_least = Timestamp::default();
+        let appended = self.shared.manager.revoke_until(&target, at_least, Some(&work.seen))?;
         work.finish(Some(appended))
     }
 
@@ -374,7 +377,8 @@ impl<T: SessionData> Session<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] at generation 65535: sign in again. [`ErrorKind::Full`],
+    /// [`ErrorKind::Unsupported`] at generation 65535: sign in again. [`ErrorKind::Conflict`] when
+    /// another request has renewed or ended the session meanwhile. [`ErrorKind::Full`],
     /// [`ErrorKind::Closed`], [`ErrorKind::Busy`]. In each case nothing is changed.
     pub fn renew(&self) -> Result<Receipt, Error> {
         let manager = &self.shared.manager;

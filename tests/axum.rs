@@ -16,11 +16,10 @@ use common::{Browser, HOUR, manager};
 use http::header::{COOKIE, LOCATION, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use sealed_session::axum::SignedIn;
-use sealed_session::revocation::Target;
 use sealed_session::tower::SessionLayer;
 use sealed_session::{
     Cookie, Error, ErrorKind, Event, KeyRing, Limits, Map, Policy, RevocationList, Session,
-    SessionManager, SignIn,
+    SessionManager, SignIn, Target,
 };
 use serde::{Deserialize, Serialize};
 use tower::util::ServiceExt as _;
@@ -248,7 +247,10 @@ fn an_error_as_a_response_is_its_status_and_nothing_else() {
             _ => 500,
         };
 
-        let answer = answer(error.into_response());
+        let response = error.into_response();
+        // For a layer that draws a page around it.
+        assert_eq!(response.extensions().get::<Error>().map(Error::kind), Some(kind));
+        let answer = answer(response);
 
         assert_eq!(answer.status, expected, "{kind:?}");
         assert_eq!(answer.body, "", "{kind:?}");

@@ -98,7 +98,7 @@ fn renewed_copies_die_as_one_session() {
     let mut late = signed_in(&sessions, "alice");
     let slow = open(&sessions, &late);
     late.request(&sessions, |s: &Session<Map>| s.sign_out().unwrap());
-    slow.renew().unwrap();
+    assert_eq!(slow.renew().unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(slow.close().unwrap().into_iter().next(), None);
 }
 

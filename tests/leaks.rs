@@ -25,11 +25,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use common::{DAY, HOUR, MINUTE};
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, HeaderValue, SET_COOKIE};
-use sealed_session::key::Keys;
-use sealed_session::revocation::Target;
 use sealed_session::{
-    Clock as _, Cookie, ErrorKind, Event, KeyRing, ManualClock, Map, RevocationList, Session,
-    SessionId, SessionManager, SessionManagerBuilder, SignIn,
+    Clock as _, Cookie, ErrorKind, Event, KeyRing, Keys, ManualClock, Map, RevocationList, Session,
+    SessionId, SessionManager, SessionManagerBuilder, SignIn, Target,
 };
 use secrets::{Secrets, Texts};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -251,8 +249,7 @@ fn events(texts: &mut Texts, secrets: &mut Secrets, ring: &str, clock: &ManualCl
     let build =
         |ring: &str| builder(ring, clock).revocations(list.clone()).observer(observer.clone());
     #[cfg(feature = "tracing")]
-    let build =
-        |ring: &str| build(ring).observer(sealed_session::event::TracingObserver::default());
+    let build = |ring: &str| build(ring).observer(sealed_session::TracingObserver::default());
     let sessions = build(ring).build().unwrap();
 
     let lines = lines_of(|| every_event(&sessions, &build, clock, &list, secrets));
@@ -396,7 +393,7 @@ fn lines_of(work: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), work);
     let lines = lines.0.lock().unwrap().clone();
-    assert!(lines.iter().any(|line| line.contains("issued")), "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains("signed in")), "{lines:?}");
     lines
 }
 

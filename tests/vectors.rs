@@ -14,10 +14,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac};
-use sealed_session::revocation::Target;
 use sealed_session::{
     ErrorKind, Event, KeyRing, ManualClock, Map, Opened, RevocationList, Session, SessionData,
-    SessionId, SessionManager,
+    SessionId, SessionManager, Target,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};

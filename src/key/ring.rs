@@ -124,6 +124,13 @@ impl KeyRing {
         self.active(now).is_some_and(|entry| entry.key.id() == id)
     }
 
+    /// Whether another key has taken over from this one: what it opens is sealed anew. Not so a
+    /// pending key, whose tokens come from an instance with a clock ahead of ours.
+    pub(crate) fn is_superseded(&self, id: KeyId, now: Timestamp) -> bool {
+        let begun = |entry: &Entry| entry.key.id() == id && entry.seal_from <= Some(now);
+        self.entries.iter().any(begun) && !self.is_active(id, now)
+    }
+
     fn read(text: &str, published: Published) -> Result<Self, Error> {
         let entries = text::parse(text)?;
         entries.iter().try_for_each(|entry| check_key(entry, published))?;

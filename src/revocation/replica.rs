@@ -1,79 +1,30 @@
 //! The facts in memory: what every request asks, without waiting for anybody.
-//!
-//! Readers load one pointer and look at two tables: a large `base`, and a small `delta` of what
-//! came since. A writer copies only the delta; now and then it folds the delta into a new base,
-//! leaving out what has ended.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::{Fact, Presented, Realm, Revocation, Spared, Verdict};
+use super::facts::Tables;
+use super::{Fact, Presented, Realm, Revocation, Revoker, Seen, Verdict, Wall};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 
 const DEFAULT_MAX_ENTRIES: usize = 1_000_000;
-/// A delta of this size is folded into the base.
-const MAX_DELTA: usize = 1024;
-/// Facts stay this much longer than they must, so that a clock that was set wrong for a while and
-/// then right again has forgotten nothing.
+/// Facts stay at least this much longer than they must: a clock that was set wrong for less than
+/// this and then right again has forgotten nothing.
 const PRUNE_MARGIN: Duration = Duration::from_secs(3_600);
 
 pub(crate) struct Replica {
     tables: ArcSwap<Tables>,
-    /// Held by the one who changes the tables.
-    writing: Mutex<()>,
+    /// Held by the one who changes the tables, or must not miss a change.
+    writing: Mutex<Pruning>,
     sequence: AtomicU64,
     longest_ms: AtomicU64,
     /// The latest `issued_at` that was given to a session.
     latest_issue_ms: AtomicU64,
     max_entries: AtomicUsize,
-}
-
-#[derive(Clone, Default)]
-struct Tables {
-    sessions: Layered<Ended>,
-    cuts: Layered<Arc<[Cut]>>,
-    /// The earliest `until` in the tables: nothing can be pruned before.
-    first_until: Option<Timestamp>,
-}
-
-/// One session, its generations below `below`.
-#[derive(Clone, Copy)]
-struct Ended {
-    below: u32,
-    until: Timestamp,
-}
-
-/// Sessions issued at or before an instant.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
-    pub(crate) before: Timestamp,
-    except: Option<Spared>,
-    until: Timestamp,
-    pub(crate) sequence: u64,
-}
-
-impl Cut {
-    fn hits(&self, session: &Presented<'_>) -> bool {
-        session.times.issued_at <= self.before
-            && self.except.is_none_or(|spared| spared.id != session.id)
-    }
-
-    /// Whether `other` adds nothing to this fact: it speaks of no other sessions, and not of the
-    /// one that this fact spares. Without the latter, whoever signs in and ends the other sessions
-    /// over and over would fill the list.
-    fn covers(&self, other: &Self) -> bool {
-        let spares_more = self.except.is_some_and(|spared| {
-            other.except.is_none_or(|others| others.id != spared.id)
-                && spared.issued_at.is_none_or(|issued_at| issued_at <= other.before)
-        });
-        self.before >= other.before && self.until >= other.until && !spares_more
-    }
 }
 
 impl Replica {
@@ -109,31 +60,21 @@ impl Replica {
         Duration::from_millis(self.longest_ms.load(Ordering::Acquire))
     }
 
-    pub(crate) fn note_issue(&self, at: Timestamp) {
-        self.latest_issue_ms.fetch_max(at.as_millis(), Ordering::AcqRel);
-    }
-
-    pub(crate) fn latest_issue(&self) -> Timestamp {
-        Timestamp::from_millis(self.latest_issue_ms.load(Ordering::Acquire))
-    }
-
     /// Every fact is judged by itself: a session is dead if any of them hits it.
-    pub(crate) fn check(&self, realm: &Realm, session: &Presented<'_>) -> Verdict {
+    pub(crate) fn check(&self, realm: &Realm, session: &Presented<'_>, now: Timestamp) -> Verdict {
         let tables = self.tables.load();
-        if let Some(ended) = tables.sessions.get(session.id.as_bytes()) {
-            match u32::from(session.generation) < ended.below {
-                true if ended.below == super::ALL => return Verdict::Revoked,
-                true => return Verdict::Outdated,
-                false => {}
-            }
+        if let Some(verdict) =
+            tables.sessions.get(session.id.as_bytes()).and_then(|ended| ended.verdict(session, now))
+        {
+            return verdict;
         }
         if tables.cuts.is_empty() {
             return Verdict::Clear;
         }
-        // The subject is hashed last: it is the only part that costs anything.
         let hit = |key: &[u8; 16]| {
             tables.cuts.get(key).is_some_and(|cuts| cuts.iter().any(|cut| cut.hits(session)))
         };
+        // The subject is hashed last: it is the only part that costs anything.
         if hit(&realm.everyone)
             || session.tags.iter().any(hit)
             || (!session.subject.is_empty() && hit(&realm.subject(session.subject)))
@@ -143,31 +84,99 @@ impl Replica {
         Verdict::Clear
     }
 
-    /// Whether there is any fact about a subject, tag or realm.
-    pub(crate) fn has_cuts(&self) -> bool {
-        !self.tables.load().cuts.is_empty()
+    /// Gives a new session its `issued_at`, later than every fact it is to step over. `keys` are
+    /// those of such facts; working them out costs a hash, so it is left out where there are none.
+    ///
+    /// Under the writers' lock, as [`cut`](Self::cut) is: either this sees the fact, or the fact
+    /// means this session.
+    pub(crate) fn issue(
+        &self,
+        keys: &dyn Fn() -> Vec<[u8; 16]>,
+        seen: &Seen,
+        wall: &Wall<'_>,
+    ) -> Result<Timestamp, Error> {
+        let _writing = self.lock();
+        let tables = self.tables.load();
+        let now = wall.now();
+        let mut issued_at = now;
+        let keys = if tables.cuts.is_empty() { Vec::new() } else { keys() };
+        for cut in keys.iter().filter_map(|key| tables.cuts.get(key)).flat_map(|cuts| cuts.iter()) {
+            if seen.is_overtaken_by(cut.sequence) {
+                return Err(Error::new(ErrorKind::Conflict));
+            }
+            issued_at = issued_at.max(cut.before.plus(Duration::from_millis(1)));
+        }
+        // One millisecond past what a token may be ahead is the step over a fact made right now.
+        if issued_at.since(now) > wall.slack.saturating_add(Duration::from_millis(1)) {
+            let advice = "a revocation lies in the future: set this server's clock right";
+            return Err(Error::with_detail(ErrorKind::Backend, advice));
+        }
+        self.latest_issue_ms.fetch_max(issued_at.as_millis(), Ordering::AcqRel);
+        Ok(issued_at)
     }
 
-    /// The facts about a subject, tag or realm.
-    pub(crate) fn cuts(&self, key: &[u8; 16]) -> Vec<Cut> {
-        self.tables.load().cuts.get(key).map(|cuts| cuts.to_vec()).unwrap_or_default()
+    /// Puts in force the fact that `fact` makes of a cut-off. The cut-off is now, or later where a
+    /// session that stepped over earlier facts was issued ahead of the clock; but by no more than a
+    /// token may be ahead, or nobody could sign in again once a clock was set back.
+    ///
+    /// Returns its sequence number, and whether somebody else's fact under the same key has
+    /// overtaken the request.
+    pub(crate) fn cut(
+        &self,
+        fact: &dyn Fn(Timestamp) -> Revocation,
+        by: &Revoker<'_>,
+        wall: &Wall<'_>,
+    ) -> Result<(u64, bool), Error> {
+        let mut writing = self.lock();
+        let now = wall.now();
+        let latest = Timestamp::from_millis(self.latest_issue_ms.load(Ordering::Acquire));
+        let fact = fact(latest.min(now.plus(wall.slack)).max(now).max(by.at_least));
+        let overtaken = by.seen.is_some_and(|seen| match fact.fact {
+            Fact::Issued { key, .. } => {
+                let tables = self.tables.load();
+                let cuts = tables.cuts.get(&key);
+                cuts.is_some_and(|cuts| cuts.iter().any(|cut| seen.is_overtaken_by(cut.sequence)))
+            }
+            Fact::Session { .. } => false,
+        });
+        Ok((self.apply(&mut writing, &[fact], now)?, overtaken))
     }
 
-    /// Puts facts in force, all or none, and returns the sequence number they share.
-    pub(crate) fn apply(&self, facts: &[Revocation], now: Timestamp) -> Result<u64, Error> {
-        // The tables are swapped whole, so a panic elsewhere cannot have left them half-written.
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Puts facts in force, all or none, and returns the sequence number they share. A generation
+    /// that is not above those of before is a conflict.
+    pub(crate) fn append(&self, facts: &[Revocation], now: Timestamp) -> Result<u64, Error> {
+        let mut writing = self.lock();
+        let tables = self.tables.load();
+        if facts.iter().any(|fact| tables.has_reached(fact)) {
+            let detail = "the session was renewed or ended meanwhile";
+            return Err(Error::with_detail(ErrorKind::Conflict, detail));
+        }
+        self.apply(&mut writing, facts, now)
+    }
+
+    fn apply(
+        &self,
+        pruning: &mut Pruning,
+        facts: &[Revocation],
+        now: Timestamp,
+    ) -> Result<u64, Error> {
         let sequence = self.sequence().saturating_add(1);
         let before = self.tables.load_full();
-        let mut tables = if before.prunable(now) { before.pruned(now) } else { (*before).clone() };
+        let mut tables = match pruning.horizon(now) {
+            Some(horizon) if before.first_until.is_some_and(|first| first < horizon) => {
+                before.pruned(horizon)
+            }
+            _ => (*before).clone(),
+        };
         for fact in facts {
             let entries = tables.entries();
-            tables.insert(fact, sequence);
+            tables.insert(fact, sequence, now);
             if tables.entries() > entries {
                 self.check_room(&tables, fact)?;
             }
         }
-        tables.fold_if_large();
+        tables.sessions.fold_if_large();
+        tables.cuts.fold_if_large();
         self.tables.store(Arc::new(tables));
         self.sequence.store(sequence, Ordering::Release);
         Ok(sequence)
@@ -185,162 +194,30 @@ impl Replica {
         }
         Err(Error::with_detail(ErrorKind::Full, format!("{limit} entries; raise max_entries")))
     }
-}
 
-impl Tables {
-    fn entries(&self) -> usize {
-        self.sessions.len.saturating_add(self.cuts.len)
-    }
-
-    fn insert(&mut self, fact: &Revocation, sequence: u64) {
-        let until = fact.until;
-        match fact.fact {
-            Fact::Session { below: 0, .. } => return,
-            Fact::Session { id, below } => {
-                let old = self.sessions.get(id.as_bytes()).copied();
-                let ended = old.map_or(Ended { below, until }, |old| Ended {
-                    below: old.below.max(below),
-                    until: old.until.max(until),
-                });
-                self.sessions.put(*id.as_bytes(), ended, usize::from(old.is_none()), 0);
-            }
-            Fact::Issued { key, before, except } => {
-                let cut = Cut { before, except, until, sequence };
-                self.insert_cut(key, cut);
-            }
-        }
-        self.first_until = Some(self.first_until.map_or(until, |first| first.min(until)));
-    }
-
-    fn insert_cut(&mut self, key: [u8; 16], cut: Cut) {
-        let old = self.cuts.get(&key).cloned().unwrap_or_default();
-        if old.iter().any(|old| old.covers(&cut)) {
-            return;
-        }
-        let mut cuts: Vec<Cut> = old.iter().copied().filter(|old| !cut.covers(old)).collect();
-        cuts.push(cut);
-        self.cuts.put(key, cuts.as_slice().into(), cuts.len(), old.len());
-    }
-
-    fn prunable(&self, now: Timestamp) -> bool {
-        self.first_until.is_some_and(|first| over(first, now))
-    }
-
-    /// The same facts without those that ended.
-    fn pruned(&self, now: Timestamp) -> Self {
-        let mut kept = Self::default();
-        let mut first = None::<Timestamp>;
-        let mut live = |until: Timestamp| {
-            let keep = !over(until, now);
-            if keep {
-                first = Some(first.map_or(until, |first| first.min(until)));
-            }
-            keep
-        };
-        let sessions: Ids<Ended> = self
-            .sessions
-            .iter()
-            .filter(|(_, ended)| live(ended.until))
-            .map(|(k, v)| (*k, *v))
-            .collect();
-        let mut count = 0_usize;
-        let cuts: Ids<Arc<[Cut]>> = self
-            .cuts
-            .iter()
-            .filter_map(|(key, cuts)| {
-                let cuts: Arc<[Cut]> = cuts.iter().copied().filter(|cut| live(cut.until)).collect();
-                count = count.saturating_add(cuts.len());
-                (!cuts.is_empty()).then_some((*key, cuts))
-            })
-            .collect();
-        kept.sessions = Layered::from_base(sessions.len(), sessions);
-        kept.cuts = Layered::from_base(count, cuts);
-        kept.first_until = first;
-        kept
-    }
-
-    fn fold_if_large(&mut self) {
-        self.sessions.fold_if_large();
-        self.cuts.fold_if_large();
+    /// The writers' lock. The tables are swapped whole, so a panic cannot have left them half-written.
+    fn lock(&self) -> MutexGuard<'_, Pruning> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a fact that can be forgotten at `until` may be forgotten at `now`.
-fn over(until: Timestamp, now: Timestamp) -> bool {
-    until.plus(PRUNE_MARGIN) < now
+/// Decides what may be forgotten: what was over an hour ago already, by a clock that did not go
+/// back since. That also makes it rare, since pruning looks at every entry.
+#[derive(Default)]
+struct Pruning {
+    seen: Timestamp,
 }
 
-type Ids<V> = HashMap<[u8; 16], V, BuildHasherDefault<IdHasher>>;
-
-/// A table in two layers; what stands in `delta` counts.
-#[derive(Clone)]
-struct Layered<V> {
-    base: Arc<Ids<V>>,
-    delta: Arc<Ids<V>>,
-    /// Facts in both, each counted once.
-    len: usize,
-}
-
-impl<V> Default for Layered<V> {
-    fn default() -> Self {
-        Self { base: Arc::default(), delta: Arc::default(), len: 0 }
-    }
-}
-
-impl<V: Clone> Layered<V> {
-    fn from_base(len: usize, base: Ids<V>) -> Self {
-        Self { base: Arc::new(base), delta: Arc::default(), len }
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    fn get(&self, key: &[u8; 16]) -> Option<&V> {
-        if self.is_empty() {
+impl Pruning {
+    /// Facts that were over before this instant can go.
+    fn horizon(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let went_back = now < self.seen;
+        if !went_back && now.since(self.seen) < PRUNE_MARGIN {
             return None;
         }
-        self.delta.get(key).or_else(|| self.base.get(key))
+        let horizon = std::mem::replace(&mut self.seen, now);
+        (!went_back).then_some(horizon)
     }
-
-    fn put(&mut self, key: [u8; 16], value: V, adds: usize, removes: usize) {
-        Arc::make_mut(&mut self.delta).insert(key, value);
-        self.len = self.len.saturating_add(adds).saturating_sub(removes);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&[u8; 16], &V)> {
-        let older = self.base.iter().filter(|(key, _)| !self.delta.contains_key(*key));
-        self.delta.iter().chain(older)
-    }
-
-    fn fold_if_large(&mut self) {
-        if self.delta.len() < MAX_DELTA {
-            return;
-        }
-        let base = Arc::make_mut(&mut self.base);
-        base.extend(self.delta.iter().map(|(key, value)| (*key, value.clone())));
-        self.delta = Arc::default();
-    }
-}
-
-/// Keys are random or already hashed, and are looked up only for authentic tokens, so nobody can
-/// aim collisions at a table: eight of their bytes are the hash.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-
-    // The length that an array's `Hash` writes first says nothing.
-    fn write_usize(&mut self, _: usize) {}
 }
 
 #[cfg(test)]
@@ -349,6 +226,8 @@ mod tests {
 
     use super::*;
     use crate::policy::Times;
+    use crate::revocation::Spared;
+    use crate::revocation::table::MAX_DELTA;
     use crate::token::SessionId;
 
     fn at(seconds: u64) -> Timestamp {
@@ -407,8 +286,12 @@ mod tests {
             fold in any::<bool>(),
         ) {
             let replica = Replica::new();
-            for fact in &facts {
-                replica.apply(&[*fact], at(50)).unwrap();
+            let mut kept = Vec::new();
+            for fact in facts {
+                match replica.append(&[fact], at(50)) {
+                    Ok(_) => kept.push(fact),
+                    Err(error) => prop_assert_eq!(error.kind(), ErrorKind::Conflict),
+                }
             }
             if fold {
                 let others = (0..MAX_DELTA).map(|n| {
@@ -416,33 +299,60 @@ mod tests {
                     bytes[..8].copy_from_slice(&n.to_le_bytes());
                     Revocation::session(SessionId::from_bytes(bytes), at(100))
                 });
-                replica.apply(&others.collect::<Vec<_>>(), at(50)).unwrap();
+                replica.append(&others.collect::<Vec<_>>(), at(50)).unwrap();
             }
 
             for (n, generation) in (1..5).flat_map(|n| (0..5).map(move |g| (n, g))) {
                 let session = session(n, 10 * u64::from(n), generation);
-                let verdict = replica.check(&Realm::new("shop"), &session);
-                prop_assert_eq!(verdict != Verdict::Clear, naive(&facts, &session));
+                let verdict = replica.check(&Realm::new("shop"), &session, at(50));
+                prop_assert_eq!(verdict != Verdict::Clear, naive(&kept, &session));
             }
-            prop_assert_eq!(replica.check(&Realm::new("forum"), &session(9, 0, 0)), Verdict::Clear);
+            let stranger = session(9, 0, 0);
+            let verdict = replica.check(&Realm::new("forum"), &stranger, at(50));
+            prop_assert_eq!(verdict, Verdict::Clear);
         }
     }
 
     #[test]
-    fn pruning_forgets_what_ended_and_nothing_else() {
+    fn pruning_forgets_what_was_over_an_hour_ago_and_nothing_else() {
+        let hour = PRUNE_MARGIN.as_secs();
         let replica = Replica::new();
         let facts = [(1, 100), (2, 200)].map(|(n, until)| Revocation::session(id(n), at(until)));
-        replica.apply(&facts, at(50)).unwrap();
-        let prune = |now: u64| {
-            replica.apply(&[], at(now)).unwrap();
+        replica.append(&facts, at(50)).unwrap();
+        let entries = |now: u64| {
+            replica.append(&[], at(now)).unwrap();
             replica.entries()
         };
-        let margin = PRUNE_MARGIN.as_secs();
 
-        assert_eq!(prune(100 + margin), 2);
-        assert_eq!(prune(101 + margin), 1);
-        assert_eq!(replica.check(&Realm::new("shop"), &session(2, 0, 0)), Verdict::Revoked);
-        assert_eq!(prune(201 + margin), 0);
+        assert_eq!(entries(101 + hour), 2, "nothing was over at 50");
+        assert_eq!(entries(100 + 2 * hour), 2, "that was less than an hour ago");
+        assert_eq!(entries(101 + 2 * hour), 0, "both were over at an hour and 101");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_and_back_forgets_nothing() {
+        let day = 24 * PRUNE_MARGIN.as_secs();
+        let replica = Replica::new();
+        replica.append(&[Revocation::session(id(1), at(100))], at(50)).unwrap();
+
+        for now in [51 + day, 52 + day, 53, 54 + 2 * day, 55] {
+            replica.append(&[], at(now)).unwrap();
+            assert_eq!(replica.entries(), 1);
+        }
+    }
+
+    #[test]
+    fn a_generation_is_reached_once() {
+        let replica = Replica::new();
+        let below = |generation| Revocation::generations_below(id(1), generation, at(100));
+
+        replica.append(&[below(2)], at(50)).unwrap();
+
+        for generation in [1, 2] {
+            let error = replica.append(&[below(generation)], at(50)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+        }
+        replica.append(&[below(3)], at(50)).unwrap();
     }
 
     #[test]
@@ -453,7 +363,7 @@ mod tests {
             let spared = Spared { id: id(n), issued_at: Some(at(u64::from(n))) };
             let before = at(u64::from(n));
             let fact = Fact::Issued { key, before, except: Some(spared) };
-            replica.apply(&[Revocation { fact, until: at(1_000 + u64::from(n)) }], at(0)).unwrap();
+            replica.append(&[Revocation { fact, until: at(1_000 + u64::from(n)) }], at(0)).unwrap();
         }
 
         // Each spares a session that the one before it, a second older, did not speak of.

@@ -10,22 +10,28 @@ use crate::key;
 use crate::manager::{Opened, Refusal, SessionManager};
 use crate::policy::Times;
 use crate::revocation::Revocation;
-use crate::token::SessionId;
+use crate::token::{Facts, Record, SessionId};
 
 /// The outcome, which stays as it is for the whole request.
 #[derive(Default)]
 pub(super) struct Arrival {
+    /// When: the instant of the visitor's activity.
+    pub(super) at: Timestamp,
     /// Whether any cookie of our name came, so that there is one to remove.
     pub(super) presented: bool,
     /// The session of the request.
     pub(super) session: Option<Opened>,
     /// Live sessions that are not the session of the request: two under one name, or data that
     /// does not decode. Signing in or out ends them as well.
-    strays: Vec<Live>,
+    strays: Vec<Known>,
+    /// Sessions that this request's copy does not open any more, but others may. Signing in or out
+    /// ends them as well, or a thief who kept his copy alive would outlast the visitor.
+    behind: Vec<Known>,
 }
 
+/// A session whose token was authentic.
 #[derive(Clone, Copy)]
-struct Live {
+struct Known {
     id: SessionId,
     times: Times,
     signed_in: bool,
@@ -36,29 +42,30 @@ pub(super) fn judge<T: SessionData>(
     manager: &SessionManager,
     candidates: &Candidates<'_>,
 ) -> Result<(Arrival, Draft<T>), Error> {
-    let mut arrival =
-        Arrival { presented: !candidates.is_empty(), session: None, strays: Vec::new() };
+    let at = manager.now();
+    let mut arrival = Arrival { at, presented: !candidates.is_empty(), ..Arrival::default() };
     if !arrival.presented {
         return Ok((arrival, Draft::default()));
     }
-    let now = manager.now();
     let mut unjudged = false;
     for candidate in *candidates {
-        match manager.authenticate(candidate, manager.cookie_context(), now) {
+        match manager.authenticate(candidate, manager.cookie_context(), at) {
             Ok(opened) => arrival.take(opened),
             Err(Refusal::Backend(error)) => return Err(error),
-            Err(Refusal::Rejected { kind, id }) => {
-                manager.emit(&Event::Rejected { kind, id });
-                unjudged |= cannot_be_judged(kind);
+            Err(Refusal::Rejected(kind)) => unjudged |= cannot_be_judged(kind),
+            Err(Refusal::Dead(dead)) => {
+                unjudged |= dead.is_overtaken();
+                if dead.may_live_on(at) {
+                    arrival.behind.push(Known::from(&dead.record));
+                }
             }
         }
     }
     if let Some(draft) = arrival.pick(manager) {
         return Ok((arrival, draft));
     }
-    // The one stray of a request is a session whose data did not decode.
-    unjudged |= arrival.strays.len() == 1;
-    let withheld = (unjudged && arrival.strays.len() < 2).then(|| hash_of(candidates));
+    // Strays are real sessions, too, of which a write would overwrite one.
+    let withheld = (unjudged || !arrival.strays.is_empty()).then(|| hash_of(candidates));
     Ok((arrival, Draft::anonymous(withheld)))
 }
 
@@ -78,7 +85,8 @@ impl Arrival {
             }
             _ => {
                 let first = self.session.take();
-                self.strays.extend(first.iter().chain([&opened]).map(Live::from));
+                let both = first.iter().chain([&opened]);
+                self.strays.extend(both.map(|opened| Known::from(&opened.record)));
             }
         }
     }
@@ -93,7 +101,7 @@ impl Arrival {
         let id = opened.record.facts.id;
         let Some(data) = data::from_json(opened.record.data(), manager.migration()) else {
             manager.emit(&Event::Rejected { kind: ErrorKind::Data, id: Some(id) });
-            self.strays.extend(self.session.take().iter().map(Live::from));
+            self.strays.extend(self.session.take().map(|opened| Known::from(&opened.record)));
             return None;
         };
         manager.emit(&Event::Opened { id, key: opened.key });
@@ -102,31 +110,33 @@ impl Arrival {
 
     /// The facts that end every session of before: those that a sign-in replaces.
     pub(super) fn ended_by_sign_in(&self, manager: &SessionManager) -> Vec<Revocation> {
-        self.live().map(|live| live.end(manager)).collect()
+        self.known().map(|known| known.end(manager)).collect()
     }
 
     /// The facts that end the sessions that speak for someone. Anonymous ones are not worth an
     /// entry that anybody can cause.
     pub(super) fn ended_by_sign_out(&self, manager: &SessionManager) -> Vec<Revocation> {
-        self.live().filter(|live| live.signed_in).map(|live| live.end(manager)).collect()
+        self.known().filter(|known| known.signed_in).map(|known| known.end(manager)).collect()
     }
 
-    fn live(&self) -> impl Iterator<Item = Live> {
-        self.session.iter().map(Live::from).chain(self.strays.iter().copied())
+    fn known(&self) -> impl Iterator<Item = Known> {
+        let session = self.session.as_ref().map(|opened| Known::from(&opened.record));
+        let is_other = move |known: &&Known| session.is_none_or(|session| session.id != known.id);
+        let others = self.strays.iter().chain(&self.behind).filter(is_other);
+        session.into_iter().chain(others.copied())
     }
 }
 
-impl Live {
+impl Known {
     fn end(&self, manager: &SessionManager) -> Revocation {
         Revocation::session(self.id, end_of(&self.times, manager))
     }
 }
 
-impl From<&Opened> for Live {
-    fn from(opened: &Opened) -> Self {
-        let facts = &opened.record.facts;
-        let signed_in = !opened.record.subject().is_empty();
-        Self { id: facts.id, times: facts.times, signed_in }
+impl From<&Record> for Known {
+    fn from(record: &Record) -> Self {
+        let Facts { id, times, .. } = record.facts;
+        Self { id, times, signed_in: !record.subject().is_empty() }
     }
 }
 

@@ -8,6 +8,7 @@ use super::closing::Note;
 use super::data::{self, SessionData};
 use super::draft::Draft;
 use super::{Map, SignIn, arrival};
+use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::manager::{self, SessionManager};
@@ -47,11 +48,14 @@ pub struct Bearer<T = Map> {
 impl<T: SessionData> Bearer<T> {
     /// Issues a token: a new session, at most 4096 characters.
     ///
+    /// Unlike [`Session::sign_in`](super::Session::sign_in), it knows of no request that began
+    /// earlier: a revocation while the password was being checked does not stop it.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Subject`], [`ErrorKind::Config`] for limits under a second,
-    /// [`ErrorKind::TooLarge`], [`ErrorKind::Serialize`], [`ErrorKind::Random`],
-    /// [`ErrorKind::KeyRing`].
+    /// [`ErrorKind::TooLarge`], [`ErrorKind::Serialize`], [`ErrorKind::Conflict`],
+    /// [`ErrorKind::Random`], [`ErrorKind::KeyRing`].
     pub fn issue(&self, sign_in: impl Into<SignIn<T>>) -> Result<String, Error> {
         let manager = &self.manager;
         let mut draft = Draft::default();
@@ -59,6 +63,7 @@ impl<T: SessionData> Bearer<T> {
         let issued_at = manager.issue_at(&next.subject, &next.tags, &manager.seen())?;
         draft.start(next, issued_at)?;
         let (subject, facts) = draft.signed_in()?;
+        draft.check_readable(manager)?;
         let nothing = arrival::Arrival::default();
         let parts = draft.parts(&nothing)?;
         token::check_size(0, &parts.blocks())
@@ -90,14 +95,15 @@ impl<T: SessionData> Bearer<T> {
     /// [`ErrorKind::Backend`] means that the revocation list cannot answer.
     pub fn open(&self, token: &str) -> Result<Opened<T>, Error> {
         let manager = &self.manager;
-        let opened = self.authenticate(token)?;
+        let at = manager.now();
+        let opened = self.authenticate(token, at)?;
         let id = opened.record.facts.id;
         let data = data::from_json(opened.record.data(), manager.migration()).ok_or_else(|| {
             manager.emit(&Event::Rejected { kind: ErrorKind::Data, id: Some(id) });
             Error::new(ErrorKind::Data)
         })?;
         manager.emit(&Event::Opened { id, key: opened.key });
-        Ok(Opened { manager: manager.clone(), arrived: opened, data })
+        Ok(Opened { manager: manager.clone(), arrived: opened, at, data })
     }
 
     /// Opens a token and leaves its data alone: for this crate's own measurements.
@@ -107,18 +113,13 @@ impl<T: SessionData> Bearer<T> {
     /// Those of [`open`](Self::open), without [`ErrorKind::Data`].
     #[doc(hidden)]
     pub fn open_lazily(&self, token: &str) -> Result<SessionId, Error> {
-        self.authenticate(token).map(|opened| opened.record.facts.id)
+        self.authenticate(token, self.manager.now()).map(|opened| opened.record.facts.id)
     }
 
-    fn authenticate(&self, token: &str) -> Result<manager::Opened, Error> {
+    fn authenticate(&self, token: &str, at: Timestamp) -> Result<manager::Opened, Error> {
         let manager = &self.manager;
-        let now = manager.now();
-        manager.authenticate(token.as_bytes(), manager.bearer_context(), now).map_err(|refusal| {
-            if let manager::Refusal::Rejected { kind, id } = refusal {
-                manager.emit(&Event::Rejected { kind, id });
-            }
-            refusal.into()
-        })
+        let opened = manager.authenticate(token.as_bytes(), manager.bearer_context(), at);
+        opened.map_err(Error::from)
     }
 }
 
@@ -138,6 +139,8 @@ impl<T> fmt::Debug for Bearer<T> {
 pub struct Opened<T = Map> {
     manager: SessionManager,
     arrived: manager::Opened,
+    /// When it was opened: the instant of the client's activity.
+    at: Timestamp,
     data: T,
 }
 
@@ -196,22 +199,24 @@ impl<T> Opened<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Revoked`] when the session ended meanwhile, [`ErrorKind::Random`],
-    /// [`ErrorKind::KeyRing`]. A list that cannot answer any more is no error: None.
+    /// [`ErrorKind::Revoked`], [`ErrorKind::Expired`], [`ErrorKind::Idle`] when the session ended
+    /// meanwhile, [`ErrorKind::Random`], [`ErrorKind::KeyRing`]. A list that cannot answer any more is no error: None.
     pub fn refresh(&self) -> Result<Option<String>, Error> {
         let manager::Opened { record, key } = &self.arrived;
         let (manager, now) = (&self.manager, self.manager.now());
         let facts = &record.facts;
-        let due = manager.policy().refresh_due(record.kind(), &facts.times, now);
-        if !due && manager.ring().is_active(*key, now) {
+        let times = facts.times.refreshed_by(self.at);
+        manager.policy().verdict(record.kind(), &times, now).map_err(Error::new)?;
+        let due = manager.policy().refresh_due(record.kind(), &facts.times, self.at);
+        if !due && !manager.ring().is_superseded(*key, now) {
             return Ok(None);
         }
-        match manager.check(&Presented::from(record)) {
+        match manager.check(&Presented::from(record), now) {
             Ok(Verdict::Clear) => {}
             Ok(_) => return Err(Error::new(ErrorKind::Revoked)),
             Err(_) => return Ok(None),
         }
-        let facts = Facts { times: facts.times.refreshed_by(now), ..*facts };
+        let facts = Facts { times, ..*facts };
         let blocks = Blocks {
             subject: record.subject(),
             tags: record.tags(),

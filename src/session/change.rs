@@ -1,10 +1,10 @@
 //! One change at a time, made on a copy while no lock is held.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::thread;
 
 use super::draft::Draft;
-use super::{Session, SessionData, Shared};
+use super::{Session, SessionData, Shared, State};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::revocation::{Appended, Receipt, Seen};
@@ -13,6 +13,21 @@ use crate::token;
 impl<T: SessionData> Session<T> {
     /// Takes the right to change the session, and a copy of it to change.
     pub(super) fn begin_change(&self) -> Result<Change<'_, T>, Error> {
+        let mut state = self.settled()?;
+        if state.closed {
+            let id = state.draft.facts.map(|facts| facts.id);
+            drop(state);
+            self.shared.manager.emit(&Event::ClosedLate { id });
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        state.changing = Some(thread::current().id());
+        let (draft, seen) = (state.draft.clone(), state.seen.clone());
+        Ok(Change { session: self, draft, seen })
+    }
+
+    /// The state while no change is under way. Waits for another thread's; one of this thread is
+    /// `Busy`.
+    pub(super) fn settled(&self) -> Result<MutexGuard<'_, State<T>>, Error> {
         let me = thread::current().id();
         let mut state = self.state();
         while let Some(changing) = state.changing {
@@ -21,15 +36,7 @@ impl<T: SessionData> Session<T> {
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        if state.closed {
-            let id = state.draft.facts.map(|facts| facts.id);
-            drop(state);
-            self.shared.manager.emit(&Event::ClosedLate { id });
-            return Err(Error::new(ErrorKind::Closed));
-        }
-        state.changing = Some(me);
-        let (draft, seen) = (state.draft.clone(), state.seen.clone());
-        Ok(Change { session: self, draft, seen })
+        Ok(state)
     }
 }
 
@@ -52,8 +59,10 @@ impl<T: SessionData> Change<'_, T> {
         self.draft.begin(issued_at, manager.policy())
     }
 
-    pub(super) fn check_size(&self) -> Result<(), Error> {
+    /// Refuses a change that could not be sealed, or not be opened again.
+    pub(super) fn check(&self) -> Result<(), Error> {
         let Shared { manager, arrival, .. } = &*self.session.shared;
+        self.draft.check_readable(manager)?;
         let parts = self.draft.parts(arrival)?;
         token::check_size(manager.cookie().name().len(), &parts.blocks())
             .inspect_err(|error| manager.emit(&Event::TooLarge { error }))

@@ -32,26 +32,40 @@ impl<T: SessionData> Session<T> {
         if self.state().layered {
             return Err(Error::with_detail(ErrorKind::Closed, "the layer closes this session"));
         }
-        self.commit()
+        let mut closing = self.commit()?;
+        closing.failure.take().map_or(Ok(closing), Err)
     }
 
-    /// Closes a session that is looked at only now that the response has begun.
-    #[cfg(feature = "tower")]
-    pub(crate) fn refuse_changes(&self) {
-        self.state().closed = true;
-    }
-
-    /// Closes the session, for whoever opened it.
+    /// Closes the session, for whoever opened it. Waits for another thread's change to finish, so
+    /// that none is half in the answer.
     pub(crate) fn commit(&self) -> Result<Closing, Error> {
+        let Shared { manager, arrival, .. } = &*self.shared;
         let (draft, asked, receipts) = {
-            let mut state = self.state();
+            let mut state = self.settled()?;
             if std::mem::replace(&mut state.closed, true) {
                 return Err(Error::new(ErrorKind::Closed));
             }
             (state.draft.clone(), state.asked, std::mem::take(&mut state.receipts))
         };
-        let set_cookie = self.shared.answer(&draft, asked)?;
-        Ok(Closing { manager: self.shared.manager.clone(), set_cookie, receipts })
+        let (set_cookie, failure) = match self.shared.answer(&draft, asked) {
+            Ok(set_cookie) => (set_cookie, None),
+            Err(error) => (None, Some(error)),
+        };
+        if set_cookie.is_some() && !asked.passive {
+            // What `recheck` goes by from now on.
+            if let Some(facts) = &mut self.state().draft.facts {
+                facts.times = facts.times.refreshed_by(arrival.at);
+            }
+        }
+        Ok(Closing { manager: manager.clone(), set_cookie, failure, receipts })
+    }
+}
+
+impl<T> Session<T> {
+    /// Closes a session of which nothing will be sent any more.
+    #[cfg(feature = "tower")]
+    pub(crate) fn refuse_changes(&self) {
+        self.state().closed = true;
     }
 }
 
@@ -77,7 +91,7 @@ impl<T: SessionData> Shared<T> {
             manager.emit(&Event::Withheld { signed_out: false });
         }
         let outcome = self.outcome(draft, asked, &ring, now)?;
-        if !self.still_alive(draft, outcome) {
+        if !self.still_alive(draft, outcome, now) {
             return Ok(None);
         }
         match (outcome, draft.facts, &arrival.session) {
@@ -85,13 +99,13 @@ impl<T: SessionData> Shared<T> {
                 Ok(Some(SetCookie { text: manager.cookie().remove(), refreshed: None }))
             }
             (Outcome::Refresh, Some(facts), Some(opened)) => {
-                let sealing = Sealing { manager, key: ring.seal_key(now)?, now };
+                let sealing = self.sealing(ring.seal_key(now)?, asked, now);
                 sealing.refresh(&facts, opened).map(Some)
             }
             (Outcome::Write, Some(facts), _) => {
-                let sealing = Sealing { manager, key: ring.seal_key(now)?, now };
+                let sealing = self.sealing(ring.seal_key(now)?, asked, now);
                 let parts = draft.parts(arrival)?;
-                let text = sealing.write(&facts, &parts.blocks(), asked.passive)?;
+                let text = sealing.write(&facts, &parts.blocks())?;
                 self.tell_written(draft, &facts, sealing.key);
                 Ok(Some(SetCookie { text, refreshed: None }))
             }
@@ -114,8 +128,8 @@ impl<T: SessionData> Shared<T> {
                     || facts.generation != old.facts.generation
                     || draft.flash != flash::from_json(old.flash());
                 let due = || {
-                    self.manager.policy().refresh_due(draft.kind(), &facts.times, now)
-                        || !ring.is_active(opened.key, now)
+                    self.manager.policy().refresh_due(draft.kind(), &facts.times, self.arrival.at)
+                        || ring.is_superseded(opened.key, now)
                 };
                 Ok(match changed {
                     true if nothing_left && draft.was_emptied()? => Outcome::Drop,
@@ -130,22 +144,32 @@ impl<T: SessionData> Shared<T> {
         }
     }
 
-    /// Asks the list once more, just before the headers go out. A list that cannot answer any more
-    /// holds up writes no longer than the next request does, but is no ground for a refresh.
-    fn still_alive(&self, draft: &Draft<T>, outcome: Outcome) -> bool {
+    /// Judges the session once more, just before the headers go out: what would be sent may have
+    /// ended while the request took its time. A list that cannot answer any more holds up no write,
+    /// since the next request asks it again, but is no ground for a refresh.
+    fn still_alive(&self, draft: &Draft<T>, outcome: Outcome, now: Timestamp) -> bool {
         let Some(facts) = draft.facts else { return true };
         if matches!(outcome, Outcome::Nothing | Outcome::Remove) {
             return true;
         }
-        match self.manager.check(&draft.presented(&facts)) {
-            Ok(Verdict::Clear) => true,
-            Ok(_) => {
-                let error = &Error::new(ErrorKind::Revoked);
-                self.manager.emit(&Event::NotSent { error });
-                false
+        let times = facts.times.refreshed_by(self.arrival.at);
+        let verdict = self.manager.policy().verdict(draft.kind(), &times, now);
+        let verdict = verdict.map_err(Error::new).and_then(|()| {
+            match self.manager.check(&draft.presented(&facts), now) {
+                Ok(Verdict::Clear) => Ok(true),
+                Ok(_) => Err(Error::new(ErrorKind::Revoked)),
+                Err(_) => Ok(outcome != Outcome::Refresh),
             }
-            Err(_) => outcome != Outcome::Refresh,
-        }
+        });
+        verdict.unwrap_or_else(|error| {
+            self.manager.emit(&Event::NotSent { error: &error });
+            false
+        })
+    }
+
+    fn sealing<'a>(&'a self, key: &'a Key, asked: Asked, now: Timestamp) -> Sealing<'a> {
+        let activity = (!asked.passive).then_some(self.arrival.at);
+        Sealing { manager: &self.manager, key, activity, now }
     }
 
     fn tell_written(&self, draft: &Draft<T>, facts: &Facts, key: &Key) {
@@ -178,13 +202,16 @@ impl<T: SessionData> Shared<T> {
 struct Sealing<'a> {
     manager: &'a SessionManager,
     key: &'a Key,
+    /// When the visitor was active, if this counts as activity: on arrival, or whoever keeps a slow
+    /// request open would never go idle.
+    activity: Option<Timestamp>,
     now: Timestamp,
 }
 
 impl Sealing<'_> {
-    fn write(&self, facts: &Facts, blocks: &Blocks<'_>, passive: bool) -> Result<String, Error> {
-        let Self { manager, key, now } = *self;
-        let times = if passive { facts.times } else { facts.times.refreshed_by(now) };
+    fn write(&self, facts: &Facts, blocks: &Blocks<'_>) -> Result<String, Error> {
+        let Self { manager, key, activity, now } = *self;
+        let times = activity.map_or(facts.times, |at| facts.times.refreshed_by(at));
         let facts = Facts { times, ..*facts };
         let token = token::seal(key, manager.cookie_context(), &facts, blocks)?;
         let kind = token::kind_of(blocks.subject, facts.persistent);
@@ -201,7 +228,7 @@ impl Sealing<'_> {
             flash: record.flash(),
             data: record.data(),
         };
-        let text = self.write(facts, &blocks, false)?;
+        let text = self.write(facts, &blocks)?;
         let note = Note::new(facts.id, opened.key, self.key.id());
         Ok(SetCookie { text, refreshed: Some(note) })
     }
@@ -212,6 +239,8 @@ impl Sealing<'_> {
 pub struct Closing {
     pub(crate) manager: SessionManager,
     pub(crate) set_cookie: Option<SetCookie>,
+    /// Why there is no cookie, where there should be one.
+    pub(crate) failure: Option<Error>,
     pub(crate) receipts: Vec<Receipt>,
 }
 

@@ -107,6 +107,8 @@ impl<T: SessionData> Draft<T> {
         if let Some(data) = data {
             self.written = Some(data::to_json(&data)?);
             self.data = Arc::new(data);
+            // No JSON is empty: whatever becomes of this data, it is not what there was before.
+            self.first = Some(Vec::new());
         }
         self.facts = Some(facts);
         self.subject = Some(subject);
@@ -116,14 +118,17 @@ impl<T: SessionData> Draft<T> {
         Ok(())
     }
 
-    /// Drops everything; whether writes were withheld until now.
-    pub(super) fn sign_out(&mut self) -> bool {
+    /// Drops everything; whether writes were withheld until now. They stay so where the visitor's
+    /// cookie did not come with the request: there is none to remove, but one to be overwritten.
+    pub(super) fn sign_out(&mut self, presented: bool) -> bool {
         self.clear();
         self.facts = None;
         self.subject = None;
         self.tags.clear();
         self.signed_out = true;
-        self.withheld.take().is_some()
+        let withheld = self.withheld.is_some();
+        self.withheld = self.withheld.filter(|_| !presented);
+        withheld
     }
 
     /// Takes changed data, with its JSON before and after the change.
@@ -136,13 +141,23 @@ impl<T: SessionData> Draft<T> {
         self.written = (*first != after).then_some(after);
     }
 
+    /// Refuses data that does not decode again, such as a NaN: the next request would find a
+    /// session that it cannot read.
+    pub(super) fn check_readable(&self, manager: &SessionManager) -> Result<(), Error> {
+        let Some(json) = &self.written else { return Ok(()) };
+        data::from_json::<T>(json, manager.migration()).map(drop).ok_or_else(|| {
+            let detail = "what was written does not decode as the same type again";
+            Error::with_detail(ErrorKind::Serialize, detail)
+        })
+    }
+
     /// What would be sealed.
     pub(super) fn parts<'a>(&'a self, arrival: &'a Arrival) -> Result<Parts<'a>, Error> {
         let arrived = arrival.session.as_ref().filter(|_| self.origin == Origin::Arrived);
         let data = match (&self.written, arrived) {
             (Some(json), _) => Cow::Borrowed(json.as_slice()),
             (None, Some(opened)) => Cow::Borrowed(opened.record.data()),
-            (None, None) => Cow::Owned(data::to_json(&T::default())?),
+            (None, None) => Cow::Owned(data::to_json(&*self.data)?),
         };
         Ok(Parts {
             subject: self.subject.as_deref(),

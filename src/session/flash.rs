@@ -37,7 +37,7 @@ impl<T: SessionData> Session<T> {
         let over = messages.len().saturating_sub(MAX_FLASH);
         messages.drain(..over);
         work.begin_session()?;
-        work.check_size()?;
+        work.check()?;
         work.finish(None).map(drop)
     }
 

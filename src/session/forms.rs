@@ -21,7 +21,7 @@ impl<T: SessionData> Session<T> {
         if self.csrf_binding().is_none() {
             let mut work = self.begin_change()?;
             work.begin_session()?;
-            work.check_size()?;
+            work.check()?;
             work.finish(None)?;
         }
         self.state().asked.csrf = true;

@@ -7,17 +7,17 @@ const SHARED: [&str; 2] = ["cdn-cache-control", "surrogate-control"];
 
 /// Whether the handler allowed shared caches to keep the answer.
 pub(super) fn is_public(headers: &HeaderMap) -> bool {
-    if SHARED.iter().any(|name| headers.contains_key(*name)) {
-        return true;
-    }
-    let told = Directives::of(headers);
-    !told.private && (told.public || told.fresh)
+    // Each field is for caches of its own.
+    SHARED.iter().chain([&"cache-control"]).any(|field| {
+        let told = Directives::of(headers, field);
+        !told.private && (told.public || told.fresh)
+    })
 }
 
 /// Makes sure that no cache keeps the answer for another visitor; returns what was changed.
 pub(super) fn keep_private(headers: &mut HeaderMap) -> Vec<&'static str> {
     let mut changed = Vec::new();
-    if !Directives::of(headers).private {
+    if !Directives::of(headers, "cache-control").private {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         changed.push("cache-control");
     }
@@ -35,10 +35,10 @@ struct Directives {
 }
 
 impl Directives {
-    fn of(headers: &HeaderMap) -> Self {
+    fn of(headers: &HeaderMap, field: &str) -> Self {
         let mut told = Self::default();
-        let values = headers.get_all(CACHE_CONTROL).into_iter();
-        for directive in values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')) {
+        let values = headers.get_all(field).into_iter();
+        for directive in values.flat_map(|value| split(value.as_bytes())) {
             let directive = directive.trim_ascii().to_ascii_lowercase();
             match directive.as_slice() {
                 b"no-store" | b"private" => told.private = true,
@@ -52,4 +52,15 @@ impl Directives {
         }
         told
     }
+}
+
+/// What stands between commas; one inside a quoted string divides nothing (RFC 9110 5.6.4).
+fn split(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    value.split(move |byte| {
+        let divides = *byte == b',' && !quoted;
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = quoted && *byte == b'\\' && !escaped;
+        divides
+    })
 }

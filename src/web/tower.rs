@@ -93,8 +93,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
-        let envelope = Envelope::seal_into(&mut request, &self.layer.manager);
-        ResponseFuture { inner: self.inner.call(request), envelope, step: Step::Running }
+        let sent = Envelope::seal_into(&mut request, &self.layer.manager).map(Sent);
+        ResponseFuture { inner: self.inner.call(request), sent, answer: None }
     }
 }
 
@@ -103,16 +103,26 @@ pin_project! {
     pub struct ResponseFuture<F, T, A> {
         #[pin]
         inner: F,
-        envelope: Option<Envelope<T>>,
-        step: Step<A>,
+        sent: Option<Sent<T>>,
+        // The inner answer, while revocations of this request are on their way to a backend.
+        answer: Option<(Response<A>, Closing)>,
     }
 }
 
-enum Step<A> {
-    /// The inner service is at work.
-    Running,
-    /// It answered, and revocations of this request are on their way to the backend.
-    Confirming { response: Option<Response<A>>, closing: Option<Closing> },
+/// The layer's end of an envelope. Dropping it, after the answer or because the request was
+/// cancelled or failed, ends all changes: whoever still holds the session must not think that they
+/// reach the visitor.
+struct Sent<T>(Envelope<T>);
+
+impl<T> Drop for Sent<T> {
+    fn drop(&mut self) {
+        if let Slot::Lazy(lazy) = &*self.0.slot {
+            lazy.answered.store(true, Ordering::SeqCst);
+            if let Some(Ok(session)) = lazy.opened.get() {
+                session.refuse_changes();
+            }
+        }
+    }
 }
 
 impl<F, T, A, E> Future for ResponseFuture<F, T, A>
@@ -124,31 +134,23 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
-            match this.step {
-                Step::Running => {
-                    let response = ready!(this.inner.as_mut().poll(cx))?;
-                    let Some(closing) = this.envelope.as_ref().and_then(Envelope::close) else {
-                        return Poll::Ready(Ok(response));
-                    };
-                    *this.step =
-                        Step::Confirming { response: Some(response), closing: Some(closing) };
-                }
-                Step::Confirming { response, closing } => {
-                    for receipt in closing.iter_mut().flat_map(|closing| &mut closing.receipts) {
-                        // An error was an event, and the revocation is in force here and retried.
-                        let _ = ready!(Pin::new(receipt).poll(cx));
-                    }
-                    if let Some(mut response) = response.take() {
-                        if let Some(closing) = closing.take() {
-                            closing.apply(response.headers_mut());
-                        }
-                        return Poll::Ready(Ok(response));
-                    }
-                    // Polled after it was ready, which the contract of `Future` leaves open.
-                    return Poll::Pending;
-                }
+        if this.answer.is_none() {
+            let response = ready!(this.inner.as_mut().poll(cx))?;
+            match this.sent.as_ref().and_then(|sent| sent.0.close()) {
+                Some(closing) => *this.answer = Some((response, closing)),
+                None => return Poll::Ready(Ok(response)),
             }
+        }
+        for receipt in this.answer.iter_mut().flat_map(|(_, closing)| &mut closing.receipts) {
+            // An error was an event, and the revocation is in force here and retried.
+            let _ = ready!(Pin::new(receipt).poll(cx));
+        }
+        match this.answer.take() {
+            Some((mut response, closing)) => {
+                closing.apply(response.headers_mut());
+                Poll::Ready(Ok(response))
+            }
+            None => Poll::Pending,
         }
     }
 }
@@ -257,7 +259,9 @@ impl<T: SessionData> Lazy<T> {
         self.answered.store(true, Ordering::SeqCst);
         let session = self.opened.get()?.as_ref().ok()?;
         let tell = |error: &Error| self.manager.emit(&Event::NotSent { error });
-        session.commit().inspect_err(tell).ok()
+        let closing = session.commit().inspect_err(tell).ok()?;
+        closing.failure.iter().for_each(tell);
+        Some(closing)
     }
 }
 
