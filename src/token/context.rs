@@ -70,3 +70,41 @@ impl AssociatedData {
         self.len = self.len.saturating_add(part.len()).min(MAX);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Texts that could be confused where lengths were left out.
+    fn text() -> impl Strategy<Value = String> {
+        "[ab\u{0}\u{1}\u{6}]{0,4}|cookie|bearer"
+    }
+
+    proptest! {
+        #[test]
+        fn two_different_contexts_have_different_associated_data(
+            one in (text(), text(), text(), any::<[u8; 4]>()),
+            other in (text(), text(), text(), any::<[u8; 4]>()),
+        ) {
+            let data = |(realm, transport, name, id): &(String, String, String, [u8; 4])| {
+                let realm = format!("r{realm}");
+                let context = Context::new(&realm, transport, name).unwrap();
+                context.associated_data(KeyId::from_bytes(*id)).as_bytes().to_vec()
+            };
+
+            prop_assert_eq!(data(&one) == data(&other), one == other);
+        }
+    }
+
+    #[test]
+    fn the_longest_realm_and_name_fit() {
+        let longest = "x".repeat(MAX_NAME);
+        let context = Context::new(&longest, "cookie", &longest).unwrap();
+
+        assert_eq!(context.associated_data(KeyId::from_bytes([0; 4])).as_bytes().len(), MAX);
+        assert!(Context::new(&format!("{longest}x"), "cookie", "").is_err());
+        assert!(Context::new("", "cookie", "").is_err());
+    }
+}
