@@ -141,14 +141,14 @@ pub enum Event<'a> {
         /// The session.
         id: SessionId,
     },
-    /// A caching header was changed because the answer carries a session cookie.
+    /// A caching header of the handler was changed because the answer carries a session cookie.
     #[non_exhaustive]
     CacheHeaderChanged {
         /// The header's name.
         header: &'static str,
     },
-    /// A cookie could not be sent: no active key, no random bytes, or a revocation list that
-    /// cannot answer. What was written in this request is lost, revocations stand.
+    /// A cookie was not sent: the session ended while the answer was under way, or there is no active
+    /// key or no random bytes. What was written in this request is lost, revocations stand.
     #[non_exhaustive]
     NotSent {
         /// Why.

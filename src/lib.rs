@@ -7,7 +7,7 @@
 //! - **Two limits**, absolute and idle, checked on the server; activity slides the idle one. See
 //!   [`Policy`].
 //! - **Keys that rotate** by configuration. Every token names its key, and a [`KeyRing`] says by
-//!   dates which key seals and which ones still open.
+//!   dates which key seals and which ones still open. It is read at start.
 //! - **Revocation** that follows a session through every refresh: sign-out kills copies of the
 //!   cookie, too. See [`RevocationList`].
 //! - **Any framework**: plain strings ([`SessionManager::open`], [`Session::close`]), `http` 1
@@ -53,8 +53,8 @@
 //!
 //! Each only adds; none changes what the others do.
 //!
-//! - `ring` (default): the AEAD of the *ring* crate in place of a pure-Rust one. The same bytes,
-//!   about five times as fast.
+//! - `ring` (default): the AEAD of the *ring* crate beside the pure-Rust one. The same bytes, about
+//!   five times as fast.
 //! - `tower`: the layer. `axum`: the extractors, and [`Error`] as a response.
 //! - `tracing`: an [`Observer`] that writes events to `tracing`.
 

@@ -50,10 +50,14 @@ impl SessionManager {
     /// Two *different* live sessions under one name are a sign of a planted cookie: the session is
     /// anonymous, and a sign-in or sign-out ends both. Of one session's copies the latest counts.
     ///
+    /// Unlike the layers, this knows nothing of the request but its cookies. On one that another site
+    /// caused (`Sec-Fetch-Site: cross-site`) the browser may have kept the visitor's cookie back: do
+    /// not write to an anonymous session there, or the answer signs the visitor out.
+    ///
     /// # Errors
     ///
-    /// [`ErrorKind::Backend`], only when the revocation list cannot answer. Answer with status 503 and
-    /// leave the cookie alone.
+    /// [`ErrorKind::Backend`], only when the revocation list cannot answer, which one in this process
+    /// always can. Answer with status 503 and leave the cookie alone.
     pub fn open<T: SessionData>(
         &self,
         cookies: impl IntoIterator<Item = impl AsRef<[u8]>>,
@@ -111,7 +115,25 @@ impl SessionManager {
         Ok(Session { shared: Arc::new(shared) })
     }
 
-    /// The value of a `Cookie` header that signs in, for tests of applications.
+    /// The value of a `Cookie` header that signs in, for tests of applications. The session is a
+    /// real one: it is issued, and observers hear of it.
+    ///
+    /// ```
+    /// # use sealed_session::{KeyRing, ManualClock, Map, SessionManager, SignIn};
+    /// # use std::time::{Duration, SystemTime};
+    /// let clock = ManualClock::new(SystemTime::now());
+    /// let sessions =
+    ///     SessionManager::builder("shop", KeyRing::for_tests()?).clock(clock.clone()).build()?;
+    ///
+    /// let cookie = sessions.cookie_for(SignIn::<Map>::new("root").remember())?;
+    /// let csrf = sessions.open::<Map>([&cookie])?.csrf_token()?; // good for that cookie
+    ///
+    /// clock.advance(Duration::from_secs(6 * 60));
+    /// let session = sessions.open::<Map>([&cookie])?;
+    /// assert!(session.verify_csrf(&csrf).is_ok());
+    /// assert!(!session.signed_in_within(Duration::from_secs(5 * 60)));
+    /// # Ok::<(), sealed_session::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -241,6 +263,10 @@ impl<T: SessionData> Session<T> {
     /// The closure works on a copy, with no lock held. If the copy serializes to the same JSON as
     /// before, nothing is sent to the visitor. Another thread's change waits for this one.
     ///
+    /// To take a privilege away, call [`renew`](Self::renew) as well: older copies of the cookie still
+    /// hold it. A role kept in a session is as old as its sign-in; where that matters, look it up by
+    /// [`subject`](Self::subject).
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::TooLarge`] when the cookie would be over 4096 octets, with size and limit in the
@@ -314,6 +340,9 @@ impl<T: SessionData> Session<T> {
     /// [`ErrorKind::Full`], [`ErrorKind::Backend`]: the revocation failed, but this visitor is signed
     /// out and the cookie is removed. [`ErrorKind::Closed`]: it is too late to remove the cookie, but
     /// the session is revoked. [`ErrorKind::Busy`] inside a change.
+    #[doc(alias = "flush")]
+    #[doc(alias = "purge")]
+    #[doc(alias = "logout")]
     pub fn sign_out(&self) -> Result<Receipt, Error> {
         let manager = &self.shared.manager;
         let mut ended = self.shared.arrival.ended_by_sign_out(manager);
@@ -356,7 +385,7 @@ impl<T: SessionData> Session<T> {
         work.finish(Some(appended))
     }
 
-    /// Ends every other session of the subject that is signed in.
+    /// Ends every other session of the subject that is signed in, its bearer tokens included.
     ///
     /// # Errors
     ///
@@ -373,13 +402,17 @@ impl<T: SessionData> Session<T> {
     /// Starts a new generation of this session, for when it gains or loses privileges: id, times
     /// and limits stay, older copies are dead.
     ///
-    /// Nothing happens to a session that was not sealed before this request: it has no copies.
+    /// The id stays; for a new id, [sign in](Self::sign_in) again. Without a revocation list older
+    /// copies live on, and the receipt says so. Nothing happens to a session that was not sealed
+    /// before this request: it has no copies.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Unsupported`] at generation 65535: sign in again. [`ErrorKind::Conflict`] when
     /// another request has renewed or ended the session meanwhile. [`ErrorKind::Full`],
     /// [`ErrorKind::Closed`], [`ErrorKind::Busy`]. In each case nothing is changed.
+    #[doc(alias = "cycle_id")]
+    #[doc(alias = "regenerate")]
     pub fn renew(&self) -> Result<Receipt, Error> {
         let manager = &self.shared.manager;
         let mut work = self.begin_change()?;

@@ -18,7 +18,9 @@ use crate::token::{self, Blocks, Facts, SessionId};
 impl SessionManager {
     /// Tokens of data `T` that travel without a cookie, in an `Authorization` header.
     ///
-    /// They do not open as cookies, nor cookies as they. Keep them in memory on the client, not in
+    /// They do not open as cookies, nor cookies as they. But `T` separates nothing: a token that was
+    /// issued for one `T` opens as any other that decodes. A password reset, say, needs a manager
+    /// with a realm of its own. Keep tokens in memory on the client, not in
     /// a browser's storage, and never in a URL.
     ///
     /// ```
@@ -47,6 +49,10 @@ pub struct Bearer<T = Map> {
 
 impl<T: SessionData> Bearer<T> {
     /// Issues a token: a new session, at most 4096 characters.
+    ///
+    /// It has the policy's limits for browser sessions, or for "remember me" where the sign-in says
+    /// so: by default it ends 30 minutes after its last [`refresh`](Opened::refresh), since opening
+    /// alone is no activity. A client that cannot take a new token needs a policy without idle limit.
     ///
     /// Unlike [`Session::sign_in`](super::Session::sign_in), it knows of no request that began
     /// earlier: a revocation while the password was being checked does not stop it.

@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind};
 /// What a type must be to serve as session data. Every type that qualifies does.
 ///
 /// It is serialized as JSON, so a field that a release adds should have `#[serde(default)]`. What it
-/// serializes to must decode again, or a change is refused: JSON has no NaN, and nests at most 127
-/// deep.
+/// serializes to must decode again, or a change is refused: JSON turns a NaN into `null`, which no
+/// `f64` decodes from, and nests at most 127 deep.
 pub trait SessionData:
     Clone + Default + DeserializeOwned + Send + Serialize + Sync + 'static
 {

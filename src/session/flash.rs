@@ -25,7 +25,8 @@ impl Flash {
 
 impl<T: SessionData> Session<T> {
     /// Leaves a message for the next page that takes messages. Eight at most: a ninth pushes out
-    /// the oldest.
+    /// the oldest. It starts an anonymous session where there is none, also after a sign-out in the
+    /// same request. Messages stay where a sign-in keeps the data, and go where it does not.
     ///
     /// # Errors
     ///

@@ -58,7 +58,8 @@ impl<T> SignIn<T> {
         self
     }
 
-    /// Sets the data to begin with.
+    /// Sets the data to begin with, in place of what a sign-in would keep. It is for this subject:
+    /// never make it from the [`data`](super::Session::data) of a session that may be another's.
     pub fn data(mut self, data: T) -> Self {
         self.data = Some(data);
         self
@@ -110,6 +111,12 @@ impl<T> From<&str> for SignIn<T> {
 impl<T> From<String> for SignIn<T> {
     fn from(subject: String) -> Self {
         Self::new(subject)
+    }
+}
+
+impl<T> From<&String> for SignIn<T> {
+    fn from(subject: &String) -> Self {
+        Self::new(subject.as_str())
     }
 }
 

@@ -3,6 +3,18 @@
 //! `Session<T>` gives any visitor's session, [`SignedIn<T>`](SignedIn) only that of someone who is
 //! signed in, `Option<SignedIn<T>>` both. The extractors answer where there is no session to give:
 //! 503 when the revocation list cannot answer, 401 when nobody is signed in, 500 without a layer.
+//! For pages, a redirect serves better than a bare 401:
+//!
+//! ```
+//! # use axum::response::{IntoResponse, Redirect, Response};
+//! # use sealed_session::{Map, axum::SignedIn};
+//! async fn account(visitor: Option<SignedIn<Map>>) -> Response {
+//!     match visitor {
+//!         Some(visitor) => visitor.subject().to_owned().into_response(),
+//!         None => Redirect::to("/sign-in").into_response(),
+//!     }
+//! }
+//! ```
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -14,12 +14,12 @@ pub(super) fn is_public(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Makes sure that no cache keeps the answer for another visitor; returns what was changed.
+/// Makes sure that no cache keeps the answer for another visitor; returns which words of the handler were changed.
 pub(super) fn keep_private(headers: &mut HeaderMap) -> Vec<&'static str> {
     let mut changed = Vec::new();
     if !Directives::of(headers, "cache-control").private {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        changed.push("cache-control");
+        let old = headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        changed.extend(old.map(|_| "cache-control"));
     }
     changed.extend(SHARED.into_iter().filter(|name| headers.remove(*name).is_some()));
     changed

@@ -282,7 +282,10 @@ impl<T: SessionData> Session<T> {
             Some(envelope) => envelope.open(),
             None => Err(Error::with_detail(
                 ErrorKind::NoLayer,
-                format!("add SessionLayer::<{}>::new(..)", std::any::type_name::<T>()),
+                format!(
+                    "add SessionLayer::<{}>::new(..), after the routes that need it",
+                    std::any::type_name::<T>()
+                ),
             )),
         }
     }
