@@ -277,6 +277,54 @@ fn the_change_of_another_thread_waits_for_this_one() {
 }
 
 #[test]
+fn close_on_another_thread_waits_for_a_change_and_answers_with_it() {
+    let (sessions, _) = common::manager(Policy::default());
+    let session: Session<Count> = sessions.open(None::<&str>).unwrap();
+    let (begun, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+
+    let sent = thread::scope(|scope| {
+        let closing = session.update(|count| {
+            let closing = scope.spawn(|| {
+                begun.store(true, Ordering::SeqCst);
+                let sent = answer(&session);
+                closed.store(true, Ordering::SeqCst);
+                sent
+            });
+            assert!((0..10_000_000).any(|_| {
+                thread::yield_now();
+                begun.load(Ordering::SeqCst)
+            }));
+            for _ in 0..10_000 {
+                assert!(!closed.load(Ordering::SeqCst));
+                thread::yield_now();
+            }
+            count.n = 1;
+            closing
+        });
+        closing.unwrap().join().unwrap()
+    });
+
+    let mut browser = Browser::default();
+    browser.take(&sent.unwrap());
+    browser.request(&sessions, |s: &Session<Count>| assert_eq!(s.data().n, 1));
+    assert_eq!(session.update(|count| count.n = 2).unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn a_close_inside_a_change_is_busy_and_the_session_stays_open() {
+    let (sessions, _) = common::manager(Policy::default());
+    let session: Session<Count> = sessions.open(None::<&str>).unwrap();
+
+    let inner = session.update(|count| {
+        count.n = 1;
+        session.close().map(drop)
+    });
+
+    assert_eq!(inner.unwrap().unwrap_err().kind(), ErrorKind::Busy);
+    assert!(answer(&session).is_some());
+}
+
+#[test]
 fn a_panic_in_a_change_leaves_the_session_usable_and_unchanged() {
     let (sessions, _) = common::manager(Policy::default());
     let session: Session<Count> = sessions.open(None::<&str>).unwrap();

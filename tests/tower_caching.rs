@@ -220,12 +220,17 @@ fn headers_for_shared_caches_go_from_an_answer_that_sets_the_cookie() {
 
 #[test]
 fn a_mere_refresh_is_skipped_on_a_public_answer() {
-    let rows: [(bool, &[(&'static str, &str)]); 12] = [
+    let rows: [(bool, &[(&'static str, &str)]); 17] = [
         (false, &[]),
         (false, &[("cache-control", "no-store")]),
         (false, &[("cache-control", "no-cache")]),
         (false, &[("cache-control", "private, max-age=60")]),
         (false, &[("cache-control", "max-age=0")]),
+        (false, &[(CDN, "no-store")]),
+        (false, &[(SURROGATE, "no-store")]),
+        (false, &[("cache-control", "no-store"), (SURROGATE, "No-Store, content=\"ESI/1.0\"")]),
+        (false, &[(CDN, "private, max-age=60"), (SURROGATE, "max-age=0")]),
+        (true, &[(CDN, "no-store"), (SURROGATE, "max-age=60")]),
         (true, &[("cache-control", "public")]),
         (true, &[("cache-control", "PUBLIC, max-age=60")]),
         (true, &[("cache-control", "max-age=60")]),

@@ -106,8 +106,8 @@ impl Replica {
             }
             issued_at = issued_at.max(cut.before.plus(Duration::from_millis(1)));
         }
-        // One millisecond past what a token may be ahead is the step over a fact made right now.
-        if issued_at.since(now) > wall.slack.saturating_add(Duration::from_millis(1)) {
+        // No token would open that is further ahead.
+        if issued_at.since(now) > wall.slack {
             let advice = "a revocation lies in the future: set this server's clock right";
             return Err(Error::with_detail(ErrorKind::Backend, advice));
         }

@@ -27,6 +27,7 @@ impl<T: SessionData> Session<T> {
     /// # Errors
     ///
     /// [`ErrorKind::Closed`] the second time, and inside a layer, which closes by itself.
+    /// [`ErrorKind::Busy`] inside a change of this thread; another thread's is waited for.
     /// [`ErrorKind::Random`], [`ErrorKind::KeyRing`] when nothing can be sealed.
     pub fn close(&self) -> Result<Closing, Error> {
         if self.state().layered {

@@ -144,8 +144,12 @@ impl<T: SessionData> Draft<T> {
     /// Refuses data that does not decode again, such as a NaN: the next request would find a
     /// session that it cannot read.
     pub(super) fn check_readable(&self, manager: &SessionManager) -> Result<(), Error> {
-        let Some(json) = &self.written else { return Ok(()) };
-        data::from_json::<T>(json, manager.migration()).map(drop).ok_or_else(|| {
+        let json = match (&self.written, self.origin) {
+            (Some(json), _) => Cow::Borrowed(json.as_slice()),
+            (None, Origin::Arrived) => return Ok(()),
+            (None, Origin::Default) => Cow::Owned(data::to_json(&*self.data)?),
+        };
+        data::from_json::<T>(&json, manager.migration()).map(drop).ok_or_else(|| {
             let detail = "what was written does not decode as the same type again";
             Error::with_detail(ErrorKind::Serialize, detail)
         })

@@ -56,12 +56,24 @@ impl Browser {
         sessions: &SessionManager,
         handler: impl FnOnce(&Session<T>) -> R,
     ) -> R {
-        let session = sessions.open(self.cookie.as_deref()).unwrap();
+        let session = self.open(sessions);
         let result = handler(&session);
-        for set_cookie in session.close().unwrap() {
-            self.take(&set_cookie);
-        }
+        self.take_answer(&session);
         result
+    }
+
+    /// The beginning of a request: the session as its handler gets it.
+    pub fn open<T: SessionData>(&self, sessions: &SessionManager) -> Session<T> {
+        sessions.open(self.cookie.as_deref()).unwrap()
+    }
+
+    /// The end of a request, perhaps of another tab: whether its answer set or removed the cookie.
+    pub fn take_answer<T: SessionData>(&mut self, session: &Session<T>) -> bool {
+        let set_cookie = session.close().unwrap().into_iter().next();
+        if let Some(set_cookie) = &set_cookie {
+            self.take(set_cookie);
+        }
+        set_cookie.is_some()
     }
 
     /// Does what a browser does with one `Set-Cookie` value.
@@ -73,8 +85,7 @@ impl Browser {
 
     /// Whose session the server sees, without any refresh.
     pub fn subject(&self, sessions: &SessionManager) -> Option<String> {
-        let session: Session<Map> = sessions.open(self.cookie.as_deref()).unwrap();
-        session.subject().map(|subject| subject.to_string())
+        self.open::<Map>(sessions).subject().map(|subject| subject.to_string())
     }
 
     /// Signs in.

@@ -149,12 +149,14 @@ def accepted_shapes():
          persistent=True, lifetime=2_592_000, idle=604_800)  # fmt: skip
     good("tags_1", "one tag", tags=tags[:1])
     good("tags_4", "four tags, the most", tags=tags[:4])
+    good("tags_equal", "two equal tags: nobody counts them", tags=tags[:1] * 2)
     good("flash_1_message", "one message", flash=flash)
     good("flash_8_messages", "eight messages, the most", flash=[["info", f"Message {n}"] for n in range(8)])
     good("persistent_with_tags_and_flash", "flag bits 0, 1 and 3; tags before flash", persistent=True, tags=tags[:2],
          flash=[["info", "Saved."], ["", "äöü ✓"]], lifetime=2_592_000, idle=604_800)  # fmt: skip
     good("subject_1_byte", "the shortest subject", subject=b"a")
     good("subject_255_bytes", "the longest subject", subject=b"s" * 255)
+    good("subject_control_characters", "a subject may hold any code point", subject="a\x01\tb\x7f\x85\u2028c".encode())
     good("subject_not_ascii", "a subject of several scripts", subject="Zoë Ωmega 東京".encode())
     good("generation_65535", "the highest generation", generation=65535)
     good("idle_0", "no idle limit in the seal; the policy's counts", idle=0)
@@ -353,6 +355,8 @@ def records():
         ("flash_three_strings", "a message of three strings", b'[["info","Saved.","x"]]'),
         ("flash_number", "a message with a number", b'[["info",1]]'),
         ("flash_trailing_bytes", "a byte after the array", b'[["info","Saved."]]x'),
+        ("flash_lone_surrogate", "an escape that makes the first half of a pair", rb'[["info","\ud800"]]'),
+        ("flash_lone_low_surrogate", "an escape that makes the second half of a pair", rb'[["info","\udc00"]]'),
     ):
         build(name, f"flash: {comment}", flags=8, blocks=lv(text))
     name = "record_before_expired"
@@ -368,6 +372,7 @@ def records():
     data("data_trailing_bytes", "a zero byte after the object", b"{}\0")
     data("data_nan", "NaN is not JSON", b'{"a":NaN}')
     data("data_lone_surrogate", "an escape that makes half a pair", rb'{"a":"\ud800"}')
+    data("data_lone_low_surrogate", "an escape that makes the second half of a pair", rb'{"a":"\udc00"}')
     data("data_array", "an array where an object is asked for", b"[7]")
     data("data_null", "null where an object is asked for", b"null")
     data("data_text_as_map", "a text where an object is asked for", b'"hello"')
@@ -440,12 +445,16 @@ def revocations():
     one("revoked_subject_later_sign_in", "issued one millisecond later", "session", "subject alice before {before}")
     one("revoked_subject_refreshed_later", "issued_at counts, not refreshed_at", "Revoked", "subject alice before {t}", refreshed=80)
     one("revoked_subject_other_case", "subjects are compared byte for byte", "session", "subject Alice before {t}")
+    one("revoked_subject_not_normalized", "one letter and two code points against one", "session",
+        "subject Zo\u00eb before {t}", subject="Zoe\u0308".encode())  # fmt: skip
     one("revoked_subject_except", "the excepted session", "session", "subject alice before {t} except {own}")
     one("revoked_subject_except_other", "another session is excepted", "Revoked", "subject alice before {t} except {other}")
     text = "tag https://idp.example sid 42 before "
     one("revoked_tag", "one of two tags", "Revoked", text + "{t}", tags=[s.tag_hash(b"shop", b"laptop"), tag])
     one("revoked_tag_later_sign_in", "issued one millisecond later", "session", text + "{before}", tags=[tag])
     one("revoked_tag_other", "another tag", "session", "tag https://idp.example sid 43 before {t}", tags=[tag])
+    one("revoked_tag_of_another_realm", "the same value, hashed in another realm", "session", text + "{t}",
+        tags=[s.tag_hash(b"forum", b"https://idp.example sid 42")])  # fmt: skip
     one("revoked_tag_except", "the excepted session", "session", text + "{t} except {own}", tags=[tag])
     one("revoked_everyone", "everyone", "Revoked", "everyone before {t}")
     one("revoked_everyone_later_sign_in", "issued one millisecond later", "session", "everyone before {before}")
