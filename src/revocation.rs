@@ -360,6 +360,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// All there is and will be: for a session that speaks for nobody, and so can always begin anew.
+    pub(crate) const fn everything() -> Self {
+        Self { at: Mark(u64::MAX), own: Vec::new() }
+    }
+
     /// Whether a fact came since, from somebody else.
     fn is_overtaken_by(&self, sequence: u64) -> bool {
         sequence > self.at.0 && !self.own.contains(&Mark(sequence))

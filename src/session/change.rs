@@ -55,7 +55,7 @@ impl<T: SessionData> Change<'_, T> {
             self.draft.withheld_writes |= self.draft.withheld.is_some();
             return Ok(());
         }
-        let issued_at = manager.issue_at("", &[], &manager.seen())?;
+        let issued_at = manager.issue_at("", &[], &Seen::everything())?;
         self.draft.begin(issued_at, manager.policy())
     }
 
