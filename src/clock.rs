@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Tells the time. The default is [`SystemClock`]; tests inject a [`ManualClock`].
+///
+/// It is asked under locks of this crate, so it must not block, nor call back into a session.
 pub trait Clock: Send + Sync + 'static {
     /// The present instant. Sessions count in milliseconds; what is finer is dropped.
     fn now(&self) -> SystemTime;

@@ -141,7 +141,7 @@ impl SessionManager {
             Err(Refusal::Rejected(kind)) => self.emit(&Event::Rejected { kind: *kind, id: None }),
             Err(Refusal::Dead(dead)) => {
                 let Facts { id, generation, .. } = dead.record.facts;
-                if dead.verdict == Some(Verdict::Outdated) {
+                if matches!(dead.verdict, Some(Verdict::Outdated { .. })) {
                     self.emit(&Event::Reuse { id, generation });
                 }
                 self.emit(&Event::Rejected { kind: dead.kind, id: Some(id) });
@@ -263,6 +263,9 @@ pub(crate) enum Refusal {
     Backend(Error),
 }
 
+/// Clocks of a fleet that lie further apart are not expected to meet soon.
+const MAX_CLOCK_ERROR: Duration = Duration::from_secs(3_600);
+
 /// An authentic session that a token does not open any more.
 pub(crate) struct Dead {
     kind: ErrorKind,
@@ -277,13 +280,22 @@ impl Dead {
     pub(crate) fn may_live_on(&self, now: Timestamp) -> bool {
         let Times { issued_at, lifetime, .. } = self.record.facts.times;
         let sealed = Duration::from_secs(u64::from(lifetime));
-        matches!(self.verdict, None | Some(Verdict::Outdated)) && now.since(issued_at) <= sealed
+        matches!(self.verdict, None | Some(Verdict::Outdated { .. }))
+            && now.since(issued_at) <= sealed
+    }
+
+    /// Whether a sign-in or sign-out ended it a moment ago.
+    pub(crate) fn was_just_ended(&self) -> bool {
+        self.verdict == Some(Verdict::JustEnded)
     }
 
     /// Whether the visitor may well have a better cookie by now, which a write would overwrite.
-    pub(crate) fn is_overtaken(&self) -> bool {
-        matches!(self.verdict, Some(Verdict::Outdated | Verdict::JustEnded))
-            || self.kind == ErrorKind::NotYet
+    pub(crate) fn is_overtaken(&self, now: Timestamp) -> bool {
+        let times = &self.record.facts.times;
+        let ahead = times.issued_at.max(times.refreshed_at()).since(now);
+        matches!(self.verdict, Some(Verdict::Outdated { lately: true } | Verdict::JustEnded))
+            // Further ahead it was made by a clock that was wrong, and nothing better will come.
+            || (self.kind == ErrorKind::NotYet && ahead <= MAX_CLOCK_ERROR)
     }
 }
 

@@ -173,7 +173,8 @@ impl<'a> Target<'a> {
         Self { what: What::Everyone, except: None }
     }
 
-    /// Spares one session, from this revocation only.
+    /// Spares one session, from this revocation only. Where a visitor ends his own other sessions,
+    /// [`sign_out_others`](crate::Session::sign_out_others) does the same with fewer entries.
     #[must_use]
     pub const fn except(mut self, id: SessionId) -> Self {
         self.except = Some(Spared { id, issued_at: None });
@@ -344,8 +345,10 @@ pub(crate) enum Verdict {
     Revoked,
     /// Revoked so lately that the answer which replaced it may still be under way.
     JustEnded,
-    /// An older generation of a session that lives on.
-    Outdated,
+    /// An older generation of a session that lives on; `lately` as in `JustEnded`.
+    Outdated {
+        lately: bool,
+    },
 }
 
 /// A place in the order in which facts came to this list.

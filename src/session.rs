@@ -16,7 +16,6 @@ mod sign_in;
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::ThreadId;
 use std::time::{Duration, SystemTime};
 
 use crate::clock::Timestamp;
@@ -31,6 +30,7 @@ use crate::revocation::{Appended, Receipt, Revocation, Seen, Target, Verdict};
 use crate::token::{Facts, SessionId};
 
 use arrival::Arrival;
+use change::Changing;
 use draft::Draft;
 
 pub use bearer::{Bearer, Opened};
@@ -174,9 +174,9 @@ struct Shared<T> {
 struct State<T> {
     draft: Draft<T>,
     seen: Seen,
-    /// The thread that is changing the session right now. The lock is not held meanwhile, so that
-    /// no user code ever runs under it.
-    changing: Option<ThreadId>,
+    /// Who is changing the session right now. The lock is not held meanwhile, so that no user code
+    /// ever runs under it.
+    changing: Option<Changing>,
     /// Whether a layer opened it and will close it.
     layered: bool,
     closed: bool,
@@ -290,7 +290,7 @@ impl<T: SessionData> Session<T> {
         let mut work = self.begin_change()?;
         let mut data = T::clone(&work.draft.data);
         let before = data::to_json(&data)?;
-        let result = change(&mut data)?;
+        let result = work.run(|| change(&mut data))?;
         let after = data::to_json(&data)?;
         let changed = before != after;
         work.draft.set_data(data, before, after);
@@ -324,9 +324,9 @@ impl<T: SessionData> Session<T> {
         work.draft.start(next, issued_at)?;
         work.check()?;
         let ended = self.shared.arrival.ended_by_sign_in(manager);
-        let receipt = work.finish(Some(manager.append(&ended)?))?;
+        let appended = manager.append(&ended)?;
         self.tell_ended(&ended);
-        Ok(receipt)
+        work.finish(Some(appended))
     }
 
     /// Signs out: drops the data, makes the session anonymous, removes the cookie, and revokes the
@@ -361,7 +361,8 @@ impl<T: SessionData> Session<T> {
             self.tell_ended(&ended);
         }
         let mut work = work?;
-        if work.draft.sign_out(self.shared.arrival.presented) && ended.is_empty() {
+        let Arrival { presented, just_ended, .. } = self.shared.arrival;
+        if work.draft.sign_out(presented) && ended.is_empty() && !just_ended {
             manager.emit(&Event::Withheld { signed_out: true });
         }
         let receipt = work.finish(appended.as_ref().ok().cloned())?;
@@ -373,14 +374,19 @@ impl<T: SessionData> Session<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::SignedOut`], [`ErrorKind::Unsupported`] without a revocation list,
+    /// [`ErrorKind::SignedOut`], also when the session was ended since the request began: who was
+    /// thrown out must not throw out others. [`ErrorKind::Unsupported`] without a revocation list,
     /// [`ErrorKind::Full`], [`ErrorKind::Closed`], [`ErrorKind::Busy`]. In each case nothing is changed.
     pub fn sign_out_everywhere(&self) -> Result<Receipt, Error> {
+        let manager = &self.shared.manager;
         let mut work = self.begin_change()?;
-        let (subject, facts) = work.draft.signed_in()?;
+        let (subject, facts) = work.alive()?;
         let target = Target::subject(&subject);
         let issued_at = facts.times.issued_at;
-        let appended = self.shared.manager.revoke_until(&target, issued_at, Some(&work.seen))?;
+        let appended = manager.revoke_until(&target, issued_at, Some(&work.seen))?;
+        // Dead already, and by this as a session whose visitor may sign in again at once: a late
+        // request of another tab must not overwrite that. A list without room for it is no harm.
+        let _ = manager.append(&self.shared.arrival.ended_by_sign_out(manager));
         work.draft.sign_out(self.shared.arrival.presented);
         work.finish(Some(appended))
     }
@@ -392,7 +398,7 @@ impl<T: SessionData> Session<T> {
     /// Those of [`sign_out_everywhere`](Self::sign_out_everywhere).
     pub fn sign_out_others(&self) -> Result<Receipt, Error> {
         let work = self.begin_change()?;
-        let (subject, facts) = work.draft.signed_in()?;
+        let (subject, facts) = work.alive()?;
         let target = Target::subject(&subject).sparing(facts.id, facts.times.issued_at);
         let at_least = Timestamp::default();
         let appended = self.shared.manager.revoke_until(&target, at_least, Some(&work.seen))?;
@@ -430,9 +436,9 @@ impl<T: SessionData> Session<T> {
         let Facts { id, generation, times, .. } = *facts;
         let until = arrival::end_of(&times, manager);
         let fact = Revocation::generations_below(id, generation, until);
-        let receipt = work.finish(Some(manager.append(&[fact])?))?;
+        let appended = manager.append(&[fact])?;
         manager.emit(&Event::Renewed { id, generation });
-        Ok(receipt)
+        work.finish(Some(appended))
     }
 
     fn limit(

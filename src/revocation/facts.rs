@@ -58,10 +58,14 @@ impl Ended {
         if u32::from(session.generation) >= self.below {
             return None;
         }
+        // Both ways: whoever asks may have read the clock first, but a clock set back is no answer
+        // under way.
+        let apart = now.since(self.since).max(self.since.since(now));
+        let lately = apart <= JUST_ENDED;
         Some(match self.below {
-            ALL if now.since(self.since) <= JUST_ENDED => Verdict::JustEnded,
+            ALL if lately => Verdict::JustEnded,
             ALL => Verdict::Revoked,
-            _ => Verdict::Outdated,
+            _ => Verdict::Outdated { lately },
         })
     }
 }
@@ -81,15 +85,15 @@ impl Tables {
         }
     }
 
-    pub(super) fn insert(&mut self, fact: &Revocation, sequence: u64, now: Timestamp) {
+    pub(super) fn insert(&mut self, fact: &Revocation, sequence: u64, since: Timestamp) {
         let until = fact.until;
         match fact.fact {
             Fact::Session { below: 0, .. } => return,
             Fact::Session { id, below } => {
                 let old = self.sessions.get(id.as_bytes()).copied();
-                let ended = old.map_or(Ended { below, since: now, until }, |old| Ended {
+                let ended = old.map_or(Ended { below, since, until }, |old| Ended {
                     below: old.below.max(below),
-                    since: if below > old.below { now } else { old.since },
+                    since: if below > old.below { since } else { old.since },
                     until: old.until.max(until),
                 });
                 self.sessions.put(*id.as_bytes(), ended, usize::from(old.is_none()), 0);

@@ -139,7 +139,8 @@ impl Replica {
             }
             Fact::Session { .. } => false,
         });
-        Ok((self.apply(&mut writing, &[fact], now)?, overtaken))
+        // No answer is under way that would replace the cookie of a session ended by force.
+        Ok((self.apply(&mut writing, &[fact], now, Timestamp::default())?, overtaken))
     }
 
     /// Puts facts in force, all or none, and returns the sequence number they share. A generation
@@ -151,7 +152,7 @@ impl Replica {
             let detail = "the session was renewed or ended meanwhile";
             return Err(Error::with_detail(ErrorKind::Conflict, detail));
         }
-        self.apply(&mut writing, facts, now)
+        self.apply(&mut writing, facts, now, now)
     }
 
     fn apply(
@@ -159,18 +160,22 @@ impl Replica {
         pruning: &mut Pruning,
         facts: &[Revocation],
         now: Timestamp,
+        since: Timestamp,
     ) -> Result<u64, Error> {
         let sequence = self.sequence().saturating_add(1);
         let before = self.tables.load_full();
         let mut tables = match pruning.horizon(now) {
             Some(horizon) if before.first_until.is_some_and(|first| first < horizon) => {
-                before.pruned(horizon)
+                // Kept even where the new facts are refused: the next pruning is an hour away.
+                let pruned = before.pruned(horizon);
+                self.tables.store(Arc::new(pruned.clone()));
+                pruned
             }
             _ => (*before).clone(),
         };
         for fact in facts {
             let entries = tables.entries();
-            tables.insert(fact, sequence, now);
+            tables.insert(fact, sequence, since);
             if tables.entries() > entries {
                 self.check_room(&tables, fact)?;
             }

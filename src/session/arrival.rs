@@ -19,6 +19,8 @@ pub(super) struct Arrival {
     pub(super) at: Timestamp,
     /// Whether any cookie of our name came, so that there is one to remove.
     pub(super) presented: bool,
+    /// Whether one of them is of a session that was ended a moment ago.
+    pub(super) just_ended: bool,
     /// The session of the request.
     pub(super) session: Option<Opened>,
     /// Live sessions that are not the session of the request: two under one name, or data that
@@ -54,7 +56,8 @@ pub(super) fn judge<T: SessionData>(
             Err(Refusal::Backend(error)) => return Err(error),
             Err(Refusal::Rejected(kind)) => unjudged |= cannot_be_judged(kind),
             Err(Refusal::Dead(dead)) => {
-                unjudged |= dead.is_overtaken();
+                unjudged |= dead.is_overtaken(at);
+                arrival.just_ended |= dead.was_just_ended();
                 if dead.may_live_on(at) {
                     arrival.behind.push(Known::from(&dead.record));
                 }
@@ -85,8 +88,12 @@ impl Arrival {
             }
             _ => {
                 let first = self.session.take();
-                let both = first.iter().chain([&opened]);
-                self.strays.extend(both.map(|opened| Known::from(&opened.record)));
+                for known in first.iter().chain([&opened]).map(|opened| Known::from(&opened.record))
+                {
+                    if self.strays.iter().all(|stray| stray.id != known.id) {
+                        self.strays.push(known);
+                    }
+                }
             }
         }
     }

@@ -1,42 +1,61 @@
 //! One change at a time, made on a copy while no lock is held.
 
-use std::sync::{MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 
 use super::draft::Draft;
 use super::{Session, SessionData, Shared, State};
 use crate::error::{Error, ErrorKind};
 use crate::event::Event;
-use crate::revocation::{Appended, Receipt, Seen};
-use crate::token;
+use crate::revocation::{Appended, Receipt, Seen, Verdict};
+use crate::token::{self, Facts};
 
 impl<T: SessionData> Session<T> {
     /// Takes the right to change the session, and a copy of it to change.
     pub(super) fn begin_change(&self) -> Result<Change<'_, T>, Error> {
-        let mut state = self.settled()?;
+        let mut state = self.settled(|_| true)?;
         if state.closed {
             let id = state.draft.facts.map(|facts| facts.id);
             drop(state);
             self.shared.manager.emit(&Event::ClosedLate { id });
             return Err(Error::new(ErrorKind::Closed));
         }
-        state.changing = Some(thread::current().id());
+        state.changing = Some(Changing { by: thread::current().id(), in_closure: false });
         let (draft, seen) = (state.draft.clone(), state.seen.clone());
         Ok(Change { session: self, draft, seen })
     }
 
-    /// The state while no change is under way. Waits for another thread's; one of this thread is
+    /// The state once no change that one must `wait_for` is under way. One of this very thread is
     /// `Busy`.
-    pub(super) fn settled(&self) -> Result<MutexGuard<'_, State<T>>, Error> {
+    pub(super) fn settled(
+        &self,
+        wait_for: fn(&Changing) -> bool,
+    ) -> Result<MutexGuard<'_, State<T>>, Error> {
         let me = thread::current().id();
         let mut state = self.state();
-        while let Some(changing) = state.changing {
-            if changing == me {
+        while let Some(changing) = state.changing.filter(wait_for) {
+            if changing.by == me {
                 return Err(Error::new(ErrorKind::Busy));
             }
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         Ok(state)
+    }
+}
+
+/// Who is changing a session right now.
+#[derive(Clone, Copy)]
+pub(super) struct Changing {
+    by: ThreadId,
+    /// Whether the application's closure is running, which may take any time.
+    in_closure: bool,
+}
+
+impl Changing {
+    /// What the end of the request waits for: verbs are short, and may have revoked already what
+    /// they replace. A closure works on a copy, and is refused as too late.
+    pub(super) fn is_verb(&self) -> bool {
+        !self.in_closure || self.by == thread::current().id()
     }
 }
 
@@ -57,6 +76,31 @@ impl<T: SessionData> Change<'_, T> {
         }
         let issued_at = manager.issue_at("", &[], &Seen::everything())?;
         self.draft.begin(issued_at, manager.policy())
+    }
+
+    /// Who is signed in, unless the session was ended since the request began.
+    pub(super) fn alive(&self) -> Result<(Arc<str>, Facts), Error> {
+        let manager = &self.session.shared.manager;
+        let (subject, facts) = self.draft.signed_in()?;
+        match manager.check(&self.draft.presented(&facts), manager.now())? {
+            Verdict::Clear => Ok((subject, facts)),
+            _ => Err(Error::new(ErrorKind::SignedOut)),
+        }
+    }
+
+    /// Runs the application's code on the data.
+    pub(super) fn run<R>(&self, closure: impl FnOnce() -> R) -> R {
+        self.set_in_closure(true);
+        let result = closure();
+        self.set_in_closure(false);
+        result
+    }
+
+    fn set_in_closure(&self, in_closure: bool) {
+        if let Some(changing) = &mut self.session.state().changing {
+            changing.in_closure = in_closure;
+        }
+        self.session.shared.changed.notify_all();
     }
 
     /// Refuses a change that could not be sealed, or not be opened again.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::option;
 
+use super::change::Changing;
 use super::data::SessionData;
 use super::draft::Draft;
 use super::{Asked, Session, Shared, flash};
@@ -27,7 +28,7 @@ impl<T: SessionData> Session<T> {
     /// # Errors
     ///
     /// [`ErrorKind::Closed`] the second time, and inside a layer, which closes by itself.
-    /// [`ErrorKind::Busy`] inside a change of this thread; another thread's is waited for.
+    /// [`ErrorKind::Busy`] inside a change of this thread.
     /// [`ErrorKind::Random`], [`ErrorKind::KeyRing`] when nothing can be sealed.
     pub fn close(&self) -> Result<Closing, Error> {
         if self.state().layered {
@@ -37,12 +38,12 @@ impl<T: SessionData> Session<T> {
         closing.failure.take().map_or(Ok(closing), Err)
     }
 
-    /// Closes the session, for whoever opened it. Waits for another thread's change to finish, so
-    /// that none is half in the answer.
+    /// Closes the session, for whoever opened it. Waits for another thread's verb to finish, so that
+    /// none is half in the answer.
     pub(crate) fn commit(&self) -> Result<Closing, Error> {
         let Shared { manager, arrival, .. } = &*self.shared;
         let (draft, asked, receipts) = {
-            let mut state = self.settled()?;
+            let mut state = self.settled(Changing::is_verb)?;
             if std::mem::replace(&mut state.closed, true) {
                 return Err(Error::new(ErrorKind::Closed));
             }

@@ -243,13 +243,16 @@ impl<T: SessionData> Envelope<T> {
 
 impl<T: SessionData> Lazy<T> {
     fn open(&self) -> Result<Session<T>, Error> {
+        let mut first = false;
         let open = || {
+            first = true;
             let fields = self.cookies.iter().map(HeaderValue::as_bytes);
             self.manager.open_layered(fields, self.seen.clone(), self.held_back)
         };
         let session = self.opened.get_or_init(open).clone()?;
-        // Either this sees that the response has begun, or `close` sees the session.
-        if self.answered.load(Ordering::SeqCst) {
+        // Either the first look sees that the response has begun, or `close` sees the session. Later
+        // looks must not end what `close` is about to commit.
+        if first && self.answered.load(Ordering::SeqCst) {
             session.refuse_changes();
         }
         Ok(session)
