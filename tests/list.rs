@@ -234,3 +234,30 @@ fn race(sessions: &SessionManager, round: u32) {
         Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "round {round}"),
     }
 }
+
+#[test]
+fn a_refused_sign_out_does_not_keep_the_room_that_pruning_made() {
+    for sign_out_first in [false, true] {
+        let list = RevocationList::in_process().max_entries(10);
+        let (sessions, list, clock) = shop(list, Policy::default());
+        sessions.revoke(Target::tag("t0")).unwrap();
+        clock.advance(10 * DAY);
+        for n in 1..10 {
+            sessions.revoke(Target::tag(&format!("t{n}"))).unwrap();
+        }
+        // The first one is over now, and may be forgotten at a look two hours later.
+        clock.advance(20 * DAY + HOUR);
+        sessions.revoke(Target::tag("t9")).unwrap();
+        clock.advance(2 * HOUR);
+
+        if sign_out_first {
+            let mut browser = Browser::default();
+            browser.sign_in(&sessions, "alice");
+            let session: Session<Map> = browser.open(&sessions);
+            assert_eq!(session.sign_out().unwrap_err().kind(), ErrorKind::Full);
+        }
+        sessions.revoke(Target::everyone()).unwrap();
+
+        assert_eq!(list.entries(), 10);
+    }
+}

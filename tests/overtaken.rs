@@ -7,9 +7,9 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use common::{Browser, MILLI, MINUTE};
+use common::{Browser, DAY, HOUR, MILLI, MINUTE};
 use sealed_session::{
-    Clock as _, Cookie, Error, ErrorKind, ManualClock, Map, Session, SessionManager,
+    Clock as _, Cookie, Error, ErrorKind, ManualClock, Map, Session, SessionManager, Target,
 };
 
 type Verb = fn(&Session<Map>) -> Result<(), Error>;
@@ -244,5 +244,56 @@ fn an_outdated_cookie_is_replaced_by_the_next_write_once_a_minute_has_passed() {
 
             assert_eq!(it.browser.take_answer(&session), replaced, "{name}, after {after:?}");
         }
+    }
+}
+
+/// No answer is under way that would bring a better cookie.
+#[test]
+fn a_session_ended_by_force_is_replaced_by_the_next_write_at_once() {
+    for (name, write) in WRITES {
+        let mut it = Overtaken::new();
+        let id = it.open().id().unwrap();
+        it.sessions.revoke(Target::session(id)).unwrap();
+
+        let session = it.open();
+        write(&session).unwrap();
+
+        assert!(it.browser.take_answer(&session), "{name}");
+    }
+}
+
+/// A clock that was an hour ahead may be another instance's; one that was a year ahead was wrong.
+#[test]
+fn a_cookie_from_the_far_future_is_replaced_by_the_next_write() {
+    for (ahead, replaced) in [(HOUR, false), (365 * DAY, true)] {
+        for (name, write) in WRITES {
+            let mut it = Overtaken::new();
+            it.clock.set(it.clock.now() - ahead);
+
+            let session = it.open();
+            write(&session).unwrap();
+
+            assert_eq!(it.browser.take_answer(&session), replaced, "{name}, {ahead:?} ahead");
+        }
+    }
+}
+
+#[test]
+fn a_late_tab_overwrites_no_sign_in_that_followed_a_sign_out_everywhere() {
+    for (name, write) in WRITES {
+        let mut it = Overtaken::new();
+        let late = it.open();
+        drop(late);
+        it.browser.request(&it.sessions, |s: &Session<Map>| s.sign_out_everywhere().unwrap());
+        it.clock.advance(MILLI);
+        it.browser.sign_in(&it.sessions, "alice");
+
+        // The late tab still has the cookie of before.
+        let session = it.open();
+        assert!(session.subject().is_none());
+        write(&session).unwrap();
+
+        assert!(!it.browser.take_answer(&session), "{name}");
+        assert_eq!(it.browser.subject(&it.sessions).as_deref(), Some("alice"));
     }
 }

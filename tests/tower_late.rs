@@ -9,6 +9,7 @@ mod web;
 
 use std::convert::Infallible;
 use std::future::{self, Future as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 
@@ -270,5 +271,39 @@ fn a_form_where_the_cookie_was_kept_back_is_good_for_no_other_request() {
         let request = Request::post("/").header("sec-fetch-site", site).body(()).unwrap();
         let sets_cookie = call(service.clone(), request).headers().contains_key(SET_COOKIE);
         assert_eq!(sets_cookie, site == "same-origin");
+    }
+}
+
+/// What looks at the session while the layer makes its answer must not undo the answer.
+#[test]
+fn looking_at_the_session_again_while_the_answer_is_made_loses_nothing() {
+    for _ in 0..500 {
+        let sessions = common::builder().0.build().unwrap();
+        let logger = Arc::new(Mutex::new(None));
+        let started = Arc::clone(&logger);
+        let answered = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&answered);
+        let service = layer(&sessions).layer(handler(move |request| {
+            let signed_in: Session = session(request);
+            signed_in.sign_in("alice").unwrap();
+            let extensions: Extensions = request.extensions().clone();
+            let (begun, wait) = std::sync::mpsc::channel();
+            let stop = Arc::clone(&stop);
+            let task = std::thread::spawn(move || {
+                begun.send(()).unwrap();
+                while !stop.load(Ordering::SeqCst) {
+                    Session::<Map>::from_extensions(&extensions).unwrap().subject();
+                }
+            });
+            wait.recv().unwrap();
+            *started.lock().unwrap() = Some(task);
+            ok()
+        }));
+
+        let response = call(service, request([]));
+
+        answered.store(true, Ordering::SeqCst);
+        assert!(response.headers().contains_key(SET_COOKIE));
+        logger.lock().unwrap().take().unwrap().join().unwrap();
     }
 }
