@@ -338,6 +338,9 @@ impl SessionManagerBuilder {
 
     /// Sets the list that ends sessions early. Without one, a copy of a cookie outlives sign-out,
     /// until its limits.
+    ///
+    /// A list keeps a revocation for as long as the longest policy it knows of. So build all managers
+    /// that share one before the first revocation.
     pub fn revocations(mut self, list: RevocationList) -> Self {
         self.list = Some(list);
         self

@@ -297,3 +297,32 @@ fn a_late_tab_overwrites_no_sign_in_that_followed_a_sign_out_everywhere() {
         assert_eq!(it.browser.subject(&it.sessions).as_deref(), Some("alice"));
     }
 }
+
+#[test]
+fn a_second_sign_out_is_not_told_as_one_that_could_not_revoke() {
+    let it = Overtaken::new();
+    it.browser.clone().request(&it.sessions, |s: &Session<Map>| s.sign_out().unwrap());
+    it.log.lock().unwrap().clear();
+
+    it.open().sign_out().unwrap();
+
+    let log = it.log.lock().unwrap();
+    assert!(!log.iter().any(|event| event.starts_with("Withheld")), "{log:?}");
+}
+
+#[test]
+fn copies_of_two_sessions_under_one_name_end_each_once() {
+    let mut it = Overtaken::new();
+    let first = it.cookies.clone();
+    let other = it.sessions.cookie_for::<Map>("bob").unwrap();
+    it.clock.advance(10 * MINUTE);
+    it.browser.request(&it.sessions, |s: &Session<Map>| drop(s.data()));
+    it.cookies = [first, vec![other], it.browser.cookie.iter().cloned().collect()].concat();
+    assert_eq!(it.cookies.len(), 3);
+    it.log.lock().unwrap().clear();
+
+    it.open().sign_out().unwrap();
+
+    let log = it.log.lock().unwrap();
+    assert_eq!(log.iter().filter(|event| event.starts_with("Revoked")).count(), 2, "{log:?}");
+}
