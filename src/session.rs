@@ -386,7 +386,7 @@ impl<T: SessionData> Session<T> {
         let appended = manager.revoke_until(&target, issued_at, Some(&work.seen))?;
         // Dead already, and by this as a session whose visitor may sign in again at once: a late
         // request of another tab must not overwrite that. A list without room for it is no harm.
-        let _ = manager.append(&self.shared.arrival.ended_by_sign_out(manager));
+        let _ = manager.append(work.draft.end(manager).as_slice());
         work.draft.sign_out(self.shared.arrival.presented);
         work.finish(Some(appended))
     }

@@ -410,3 +410,22 @@ fn a_session_closes_once() {
         assert_eq!(handle.close().unwrap_err().kind(), ErrorKind::Closed);
     }
 }
+
+#[test]
+fn a_verb_is_in_the_answer_exactly_when_it_succeeded() {
+    for round in 0..2_000 {
+        let (sessions, _) = common::manager(Policy::default());
+        let session: Session<Count> = sessions.open(None::<&str>).unwrap();
+        let (signed_in, asked, sent) = thread::scope(|scope| {
+            let sign_in = scope.spawn(|| round % 2 == 0 && session.sign_in("alice").is_ok());
+            let form = scope.spawn(|| round % 2 == 1 && session.csrf_token().is_ok());
+            for _ in 0..round % 300 {
+                std::hint::spin_loop();
+            }
+            let sent = answer(&session);
+            (sign_in.join().unwrap(), form.join().unwrap(), sent)
+        });
+
+        assert_eq!(signed_in || asked, sent.is_some(), "round {round}");
+    }
+}

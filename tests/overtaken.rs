@@ -310,6 +310,51 @@ fn a_second_sign_out_is_not_told_as_one_that_could_not_revoke() {
     assert!(!log.iter().any(|event| event.starts_with("Withheld")), "{log:?}");
 }
 
+/// The sign-in replaces the session all the same, and its answer is under way.
+#[test]
+fn a_late_tab_overwrites_no_sign_in_over_a_session_that_was_ended_by_force() {
+    for (name, write) in WRITES {
+        let mut it = Overtaken::new();
+        let session = it.open();
+        it.sessions.revoke(Target::session(session.id().unwrap())).unwrap();
+        session.sign_in("alice").unwrap();
+        assert!(it.browser.take_answer(&session));
+
+        let late = it.open();
+        write(&late).unwrap();
+
+        assert!(!it.browser.take_answer(&late), "{name}");
+        assert_eq!(it.browser.subject(&it.sessions).as_deref(), Some("alice"));
+    }
+}
+
+#[test]
+fn an_outdated_and_a_live_copy_beside_another_session_end_each_session_once() {
+    let mut it = Overtaken::late_tab();
+    let other = it.sessions.cookie_for::<Map>("bob").unwrap();
+    it.cookies.extend(it.browser.cookie.iter().cloned().chain([other]));
+    assert_eq!(it.cookies.len(), 3);
+    it.log.lock().unwrap().clear();
+
+    it.open().sign_out().unwrap();
+
+    let log = it.log.lock().unwrap();
+    assert_eq!(log.iter().filter(|event| event.starts_with("Revoked")).count(), 2, "{log:?}");
+}
+
+#[test]
+fn a_sign_out_everywhere_ends_nobody_elses_session() {
+    let mut it = Overtaken::late_tab();
+    let bob = it.sessions.cookie_for::<Map>("bob").unwrap();
+    it.cookies.push(bob);
+    let session = it.open();
+    assert_eq!(session.subject().as_deref(), Some("bob"));
+
+    session.sign_out_everywhere().unwrap();
+
+    assert_eq!(it.browser.subject(&it.sessions).as_deref(), Some("alice"));
+}
+
 #[test]
 fn copies_of_two_sessions_under_one_name_end_each_once() {
     let mut it = Overtaken::new();

@@ -307,3 +307,30 @@ fn looking_at_the_session_again_while_the_answer_is_made_loses_nothing() {
         logger.lock().unwrap().take().unwrap().join().unwrap();
     }
 }
+
+#[test]
+fn several_late_looks_at_once_take_no_change() {
+    for _ in 0..1_000 {
+        let sessions = common::builder().0.build().unwrap();
+        let kept = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&kept);
+        let service = layer(&sessions).layer(handler(move |request| {
+            *keep.lock().unwrap() = Some(request.extensions().clone());
+            ok()
+        }));
+        call(service, request([]));
+        let extensions = kept.lock().unwrap().take().unwrap();
+
+        std::thread::scope(|scope| {
+            let look = || session_in(&extensions).insert("late", 1).unwrap_err().kind();
+            let looks = [(); 4].map(|()| scope.spawn(look));
+            for look in looks {
+                assert_eq!(look.join().unwrap(), ErrorKind::Closed);
+            }
+        });
+    }
+}
+
+fn session_in(extensions: &Extensions) -> Session {
+    Session::from_extensions(extensions).unwrap()
+}

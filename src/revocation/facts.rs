@@ -93,7 +93,7 @@ impl Tables {
                 let old = self.sessions.get(id.as_bytes()).copied();
                 let ended = old.map_or(Ended { below, since, until }, |old| Ended {
                     below: old.below.max(below),
-                    since: if below > old.below { since } else { old.since },
+                    since: if below > old.below { since } else { old.since.max(since) },
                     until: old.until.max(until),
                 });
                 self.sessions.put(*id.as_bytes(), ended, usize::from(old.is_none()), 0);

@@ -19,7 +19,7 @@ pub(super) struct Arrival {
     pub(super) at: Timestamp,
     /// Whether any cookie of our name came, so that there is one to remove.
     pub(super) presented: bool,
-    /// Whether one of them is of a session that was ended a moment ago.
+    /// Whether one of them is of a session that was ended a moment ago, and all can be judged.
     pub(super) just_ended: bool,
     /// The session of the request.
     pub(super) session: Option<Opened>,
@@ -49,14 +49,14 @@ pub(super) fn judge<T: SessionData>(
     if !arrival.presented {
         return Ok((arrival, Draft::default()));
     }
-    let mut unjudged = false;
+    let (mut unjudged, mut overtaken) = (false, false);
     for candidate in *candidates {
         match manager.authenticate(candidate, manager.cookie_context(), at) {
             Ok(opened) => arrival.take(opened),
             Err(Refusal::Backend(error)) => return Err(error),
             Err(Refusal::Rejected(kind)) => unjudged |= cannot_be_judged(kind),
             Err(Refusal::Dead(dead)) => {
-                unjudged |= dead.is_overtaken(at);
+                overtaken |= dead.is_overtaken(at);
                 arrival.just_ended |= dead.was_just_ended();
                 if dead.may_live_on(at) {
                     arrival.behind.push(Known::from(&dead.record));
@@ -67,8 +67,10 @@ pub(super) fn judge<T: SessionData>(
     if let Some(draft) = arrival.pick(manager) {
         return Ok((arrival, draft));
     }
+    arrival.just_ended &= !unjudged;
     // Strays are real sessions, too, of which a write would overwrite one.
-    let withheld = (unjudged || !arrival.strays.is_empty()).then(|| hash_of(candidates));
+    let withheld =
+        (unjudged || overtaken || !arrival.strays.is_empty()).then(|| hash_of(candidates));
     Ok((arrival, Draft::anonymous(withheld)))
 }
 
@@ -117,20 +119,29 @@ impl Arrival {
 
     /// The facts that end every session of before: those that a sign-in replaces.
     pub(super) fn ended_by_sign_in(&self, manager: &SessionManager) -> Vec<Revocation> {
-        self.known().map(|known| known.end(manager)).collect()
+        self.known().iter().map(|known| known.end(manager)).collect()
     }
 
     /// The facts that end the sessions that speak for someone. Anonymous ones are not worth an
     /// entry that anybody can cause.
     pub(super) fn ended_by_sign_out(&self, manager: &SessionManager) -> Vec<Revocation> {
-        self.known().filter(|known| known.signed_in).map(|known| known.end(manager)).collect()
+        self.known()
+            .iter()
+            .filter(|known| known.signed_in)
+            .map(|known| known.end(manager))
+            .collect()
     }
 
-    fn known(&self) -> impl Iterator<Item = Known> {
+    /// Every session of which an authentic token came, each once.
+    fn known(&self) -> Vec<Known> {
+        let mut known: Vec<Known> = Vec::new();
         let session = self.session.as_ref().map(|opened| Known::from(&opened.record));
-        let is_other = move |known: &&Known| session.is_none_or(|session| session.id != known.id);
-        let others = self.strays.iter().chain(&self.behind).filter(is_other);
-        session.into_iter().chain(others.copied())
+        for one in session.iter().chain(&self.strays).chain(&self.behind) {
+            if known.iter().all(|known| known.id != one.id) {
+                known.push(*one);
+            }
+        }
+        known
     }
 }
 

@@ -18,13 +18,14 @@ impl<T: SessionData> Session<T> {
     /// [`ErrorKind::KeyRing`], [`ErrorKind::Busy`].
     pub fn csrf_token(&self) -> Result<String, Error> {
         let manager = &self.shared.manager;
+        // First, or a response that begins in between would leave the session out.
+        self.state().asked.csrf = true;
         if self.csrf_binding().is_none() {
             let mut work = self.begin_change()?;
             work.begin_session()?;
             work.check()?;
             work.finish(None)?;
         }
-        self.state().asked.csrf = true;
         let to = self.csrf_binding().ok_or(Error::new(ErrorKind::Closed))?;
         self.binding(&to).token(&manager.ring(), manager.now())
     }

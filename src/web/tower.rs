@@ -8,7 +8,6 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -116,11 +115,10 @@ struct Sent<T>(Envelope<T>);
 
 impl<T> Drop for Sent<T> {
     fn drop(&mut self) {
-        if let Slot::Lazy(lazy) = &*self.0.slot {
-            lazy.answered.store(true, Ordering::SeqCst);
-            if let Some(Ok(session)) = lazy.opened.get() {
-                session.refuse_changes();
-            }
+        if let Slot::Lazy(lazy) = &*self.0.slot
+            && let Some(Ok(session)) = lazy.opened.get_or_init(|| None)
+        {
+            session.refuse_changes();
         }
     }
 }
@@ -173,9 +171,10 @@ struct Lazy<T> {
     /// Whether the browser may have kept our cookie back from this request.
     held_back: bool,
     seen: Seen,
-    opened: OnceLock<Result<Session<T>, Error>>,
-    /// Whether the response has begun.
-    answered: AtomicBool,
+    /// None where the response began before anyone had looked.
+    opened: OnceLock<Option<Result<Session<T>, Error>>>,
+    /// For those who look only then, and can change nothing.
+    late: OnceLock<Result<Session<T>, Error>>,
 }
 
 impl<T> Clone for Envelope<T> {
@@ -206,7 +205,7 @@ impl<T: SessionData> Envelope<T> {
                 ),
                 seen: manager.seen(),
                 opened: OnceLock::new(),
-                answered: AtomicBool::new(false),
+                late: OnceLock::new(),
             })
         };
         let envelope = Self { slot: Arc::new(slot) };
@@ -243,24 +242,20 @@ impl<T: SessionData> Envelope<T> {
 
 impl<T: SessionData> Lazy<T> {
     fn open(&self) -> Result<Session<T>, Error> {
-        let mut first = false;
         let open = || {
-            first = true;
             let fields = self.cookies.iter().map(HeaderValue::as_bytes);
             self.manager.open_layered(fields, self.seen.clone(), self.held_back)
         };
-        let session = self.opened.get_or_init(open).clone()?;
-        // Either the first look sees that the response has begun, or `close` sees the session. Later
-        // looks must not end what `close` is about to commit.
-        if first && self.answered.load(Ordering::SeqCst) {
-            session.refuse_changes();
+        // One cell decides which came first: the look, whose session `close` then commits, or the
+        // response, after which nobody gets a session that takes changes.
+        match self.opened.get_or_init(|| Some(open())) {
+            Some(session) => session.clone(),
+            None => self.late.get_or_init(|| open().inspect(Session::refuse_changes)).clone(),
         }
-        Ok(session)
     }
 
     fn close(&self) -> Option<Closing> {
-        self.answered.store(true, Ordering::SeqCst);
-        let session = self.opened.get()?.as_ref().ok()?;
+        let session = self.opened.get_or_init(|| None).as_ref()?.as_ref().ok()?;
         let tell = |error: &Error| self.manager.emit(&Event::NotSent { error });
         let closing = session.commit().inspect_err(tell).ok()?;
         closing.failure.iter().for_each(tell);
