@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Browser, DAY, HOUR, MILLI, MINUTE, SECOND};
+use common::{Browser, DAY, HOUR, MILLI, MINUTE, SECOND, answer, is_alive, open, signed_in};
 use sealed_session::{
     ErrorKind, KeyRing, Limits, ManualClock, Map, Policy, RevocationList, Session, SessionId,
     SessionManager, SignIn, Target,
@@ -15,23 +15,6 @@ fn shop(policy: Policy) -> (SessionManager, RevocationList, ManualClock) {
     let list = RevocationList::in_process();
     let (builder, clock) = common::builder();
     (builder.revocations(list.clone()).policy(policy).build().unwrap(), list, clock)
-}
-
-fn open(sessions: &SessionManager, browser: &Browser) -> Session<Map> {
-    sessions.open(browser.cookie.as_deref()).unwrap()
-}
-
-/// The `Set-Cookie` that a request is answered with.
-fn answer(session: &Session<Map>) -> Option<String> {
-    session.close().unwrap().into_iter().next()
-}
-
-fn signed_in(sessions: &SessionManager, sign_in: impl Into<SignIn<Map>>) -> Browser {
-    Browser { cookie: Some(sessions.cookie_for(sign_in).unwrap()) }
-}
-
-fn is_alive(sessions: &SessionManager, browser: &Browser) -> bool {
-    open(sessions, browser).id().is_some()
 }
 
 #[test]

@@ -11,61 +11,14 @@
 mod common;
 #[path = "common/fleet.rs"]
 mod fleet;
+#[path = "common/paper.rs"]
+mod paper;
 
-use std::fmt::{Debug, Write as _};
-use std::sync::{Arc, Mutex};
-
-use common::{Browser, MINUTE};
+use common::{Browser, MINUTE, open};
 use fleet::{Fleet, key};
-use sealed_session::{
-    ErrorKind, Map, RevocationList, Session, SessionManager, SignIn, Target, TracingObserver,
-};
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Level, Metadata, Subscriber};
-
-/// A subscriber that writes down all it is given.
-#[derive(Clone, Default)]
-struct Paper {
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        write!(self.0, " {field}={value:?}").unwrap();
-    }
-}
-
-impl Subscriber for Paper {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let metadata = event.metadata();
-        let mut line = Line(format!("{} {}", metadata.level(), metadata.target()));
-        event.record(&mut line);
-        self.lines.lock().unwrap().push(line.0);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-fn open(sessions: &SessionManager, browser: &Browser) -> Session<Map> {
-    sessions.open(browser.cookie.as_deref()).unwrap()
-}
+use paper::Paper;
+use sealed_session::{ErrorKind, Map, RevocationList, Session, SignIn, Target, TracingObserver};
+use tracing::Level;
 
 /// All that happens here, written to paper, and what must not stand on it.
 fn a_day_in_the_shop() -> (Vec<String>, Vec<String>) {

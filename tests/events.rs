@@ -11,7 +11,7 @@ mod common;
 #[path = "common/fleet.rs"]
 mod fleet;
 
-use common::{Browser, HOUR, MILLI, MINUTE, SECOND};
+use common::{Browser, HOUR, MILLI, MINUTE, SECOND, open};
 use fleet::{Fleet, key};
 use http::{HeaderMap, HeaderValue};
 use sealed_session::{
@@ -30,10 +30,6 @@ fn shop() -> (Fleet, SessionManager) {
 
 fn signed_in(sessions: &SessionManager) -> Browser {
     Browser { cookie: Some(sessions.cookie_for::<Map>("alice").unwrap()) }
-}
-
-fn open(sessions: &SessionManager, browser: &Browser) -> Session<Map> {
-    sessions.open(browser.cookie.as_deref()).unwrap()
 }
 
 /// The names of the events since the last call.

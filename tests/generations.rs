@@ -13,22 +13,10 @@ mod orders;
 
 use std::time::Duration;
 
-use common::{Browser, HOUR, MILLI, MINUTE};
+use common::{Browser, HOUR, MILLI, MINUTE, is_alive, open, signed_in};
 use sealed_session::{ErrorKind, Map, Policy, Session, SessionId, SessionManager, SignIn, Target};
 
 const ID: SessionId = SessionId::from_bytes([7; 16]);
-
-fn open(sessions: &SessionManager, browser: &Browser) -> Session<Map> {
-    sessions.open(browser.cookie.as_deref()).unwrap()
-}
-
-fn signed_in(sessions: &SessionManager, sign_in: impl Into<SignIn<Map>>) -> Browser {
-    Browser { cookie: Some(sessions.cookie_for(sign_in).unwrap()) }
-}
-
-fn is_alive(sessions: &SessionManager, browser: &Browser) -> bool {
-    open(sessions, browser).id().is_some()
-}
 
 #[test]
 fn renew_ends_older_copies_and_reports_who_still_sends_them() {

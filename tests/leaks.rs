@@ -12,6 +12,9 @@
 )]
 
 mod common;
+#[cfg(feature = "tracing")]
+#[path = "common/paper.rs"]
+mod paper;
 #[path = "common/secrets.rs"]
 mod secrets;
 
@@ -349,50 +352,9 @@ fn every_event(
 /// The lines that `tracing` gets from `work`, none without the feature.
 #[cfg(feature = "tracing")]
 fn lines_of(work: impl FnOnce()) -> Vec<String> {
-    use std::fmt::Write as _;
-
-    use tracing::field::{Field, Visit};
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Metadata, Subscriber};
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<String>>>);
-
-    struct Line(String);
-
-    impl Visit for Line {
-        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-            write!(self.0, " {}={value:?}", field.name()).unwrap();
-        }
-    }
-
-    impl Subscriber for Lines {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-        fn event(&self, event: &tracing::Event<'_>) {
-            let mut line = Line(event.metadata().level().to_string());
-            event.record(&mut line);
-            self.0.lock().unwrap().push(line.0);
-        }
-
-        fn enter(&self, _: &Id) {}
-
-        fn exit(&self, _: &Id) {}
-    }
-
-    let lines = Lines::default();
-    tracing::subscriber::with_default(lines.clone(), work);
-    let lines = lines.0.lock().unwrap().clone();
+    let paper = paper::Paper::default();
+    tracing::subscriber::with_default(paper.clone(), work);
+    let lines = paper.lines.lock().unwrap().clone();
     assert!(lines.iter().any(|line| line.contains("signed in")), "{lines:?}");
     lines
 }

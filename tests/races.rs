@@ -7,7 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Browser, MILLI, MINUTE};
+use common::{Browser, MILLI, MINUTE, answer, is_alive, open, signed_in};
 use sealed_session::{
     Error, ErrorKind, ManualClock, Map, Policy, Session, SessionId, SessionManager, SignIn, Target,
 };
@@ -27,29 +27,12 @@ fn shop() -> (SessionManager, ManualClock) {
     common::manager(Policy::default())
 }
 
-fn open(sessions: &SessionManager, browser: &Browser) -> Session<Map> {
-    sessions.open(browser.cookie.as_deref()).unwrap()
-}
-
 /// Writes late: to a session that ended meanwhile, a renewal is a conflict.
 fn write_late(name: &str, write: Verb, session: &Session<Map>) {
     match write(session) {
         Err(error) if name == "renew" => assert_eq!(error.kind(), ErrorKind::Conflict),
         result => result.unwrap(),
     }
-}
-
-/// The `Set-Cookie` that a request is answered with.
-fn answer(session: &Session<Map>) -> Option<String> {
-    session.close().unwrap().into_iter().next()
-}
-
-fn signed_in(sessions: &SessionManager, sign_in: impl Into<SignIn<Map>>) -> Browser {
-    Browser { cookie: Some(sessions.cookie_for(sign_in).unwrap()) }
-}
-
-fn is_alive(sessions: &SessionManager, browser: &Browser) -> bool {
-    open(sessions, browser).id().is_some()
 }
 
 /// A visitor with a cart, signed in or not.

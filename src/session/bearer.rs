@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::Event;
 use crate::manager::{self, SessionManager};
 use crate::revocation::{Presented, Receipt, Revocation, Verdict};
-use crate::token::{self, Blocks, Facts, SessionId};
+use crate::token::{self, Facts, SessionId};
 
 impl SessionManager {
     /// Tokens of data `T` that travel without a cookie, in an `Authorization` header.
@@ -223,15 +223,9 @@ impl<T> Opened<T> {
             Err(_) => return Ok(None),
         }
         let facts = Facts { times, ..*facts };
-        let blocks = Blocks {
-            subject: record.subject(),
-            tags: record.tags(),
-            flash: record.flash(),
-            data: record.data(),
-        };
         let ring = manager.ring();
         let to = ring.seal_key(now)?;
-        let token = token::seal(to, manager.bearer_context(), &facts, &blocks)?;
+        let token = token::seal(to, manager.bearer_context(), &facts, &record.blocks())?;
         Note::new(facts.id, *key, to.id()).tell(manager);
         Ok(Some(token))
     }

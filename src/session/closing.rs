@@ -224,13 +224,7 @@ impl Sealing<'_> {
     /// The data goes from token to token as it is, never parsed.
     fn refresh(&self, facts: &Facts, opened: &Opened) -> Result<SetCookie, Error> {
         let record = &opened.record;
-        let blocks = Blocks {
-            subject: record.subject(),
-            tags: record.tags(),
-            flash: record.flash(),
-            data: record.data(),
-        };
-        let text = self.write(facts, &blocks)?;
+        let text = self.write(facts, &record.blocks())?;
         let note = Note::new(facts.id, opened.key, self.key.id());
         Ok(SetCookie { text, refreshed: Some(note) })
     }

@@ -200,6 +200,12 @@ impl Record {
         self.part(&self.data)
     }
 
+    /// The parts as they are, on their way into the next token of the session.
+    pub(crate) fn blocks(&self) -> Blocks<'_> {
+        let (subject, tags) = (self.subject(), self.tags());
+        Blocks { subject, tags, flash: self.flash(), data: self.data() }
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         kind_of(self.subject(), self.facts.persistent)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use sealed_session::{
     Event, KeyRing, ManualClock, Map, Policy, RevocationList, Session, SessionData, SessionManager,
-    SessionManagerBuilder,
+    SessionManagerBuilder, SignIn,
 };
 
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -92,4 +92,24 @@ impl Browser {
     pub fn sign_in(&mut self, sessions: &SessionManager, subject: &str) {
         self.request(sessions, |session: &Session<Map>| session.sign_in(subject).unwrap());
     }
+}
+
+/// A request of a browser, by hand: nothing is answered until it is closed.
+pub fn open(sessions: &SessionManager, browser: &Browser) -> Session<Map> {
+    sessions.open(browser.cookie.as_deref()).unwrap()
+}
+
+/// The `Set-Cookie` that a request is answered with.
+pub fn answer(session: &Session<Map>) -> Option<String> {
+    session.close().unwrap().into_iter().next()
+}
+
+/// A browser that is signed in.
+pub fn signed_in(sessions: &SessionManager, sign_in: impl Into<SignIn<Map>>) -> Browser {
+    Browser { cookie: Some(sessions.cookie_for(sign_in).unwrap()) }
+}
+
+/// Whether a browser's cookie still opens.
+pub fn is_alive(sessions: &SessionManager, browser: &Browser) -> bool {
+    open(sessions, browser).id().is_some()
 }
