@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Tells the time. The default is [`SystemClock`]; tests inject a [`ManualClock`].
 ///
@@ -22,6 +22,11 @@ impl Clock for SystemClock {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
+}
+
+/// The clock that nobody sets: for how long to wait, never for when something ends.
+pub(crate) fn monotonic() -> Instant {
+    Instant::now()
 }
 
 /// A clock that stands still until told otherwise: for tests, of this crate and of applications.
@@ -93,6 +98,15 @@ impl Timestamp {
 
     pub(crate) fn plus(self, by: Duration) -> Self {
         Self::from_millis(self.0.saturating_add(millis(by)))
+    }
+
+    pub(crate) fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(by)))
+    }
+
+    /// The same instant, or the next whole second: dates in a key ring have no finer.
+    pub(crate) const fn whole_second(self) -> Self {
+        Self::from_millis(self.0.div_ceil(1000).saturating_mul(1000))
     }
 
     /// The time from `earlier` to `self`, zero when `earlier` is later.

@@ -38,6 +38,15 @@ impl Error {
         Self { kind, detail: Some(detail.into()), source: None }
     }
 
+    /// The same error with the place where it happened before its detail.
+    pub(crate) fn at(self, place: &str) -> Self {
+        let detail = match &self.detail {
+            Some(detail) => format!("{place}: {detail}"),
+            None => place.to_owned(),
+        };
+        Self { detail: Some(detail.into()), ..self }
+    }
+
     pub(crate) fn config(detail: impl Into<Arc<str>>) -> Self {
         Self::with_detail(ErrorKind::Config, detail)
     }

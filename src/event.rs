@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::SystemTime;
 
 use crate::error::{Error, ErrorKind};
-use crate::key::KeyId;
+use crate::key::{KeyId, KeyStatus};
 use crate::token::SessionId;
 
 #[cfg(feature = "tracing")]
@@ -153,6 +153,44 @@ pub enum Event<'a> {
     NotSent {
         /// Why.
         error: &'a Error,
+    },
+    /// A token came under a key that the ring does not hold: a newer one, or an invented one. A ring
+    /// that follows its source reads it again soon. `Rejected` follows.
+    #[non_exhaustive]
+    KeyUnknown {
+        /// The key that the token names. Anybody can send any.
+        key: KeyId,
+    },
+    /// The key ring was read without an error: at start, and then at every reading of its source.
+    #[non_exhaustive]
+    KeyRingLoaded {
+        /// The ring's [name](crate::KeyRing::fingerprint): the same on all instances that share it.
+        fingerprint: &'a str,
+        /// Its keys, as they are now.
+        keys: &'a [KeyStatus],
+        /// Whether it differs from the ring before.
+        changed: bool,
+    },
+    /// The key ring could not be read or cannot be used, and the one before stays.
+    #[non_exhaustive]
+    KeyRingFailed {
+        /// Why, with source and line.
+        error: &'a Error,
+    },
+    /// The key ring is used, but lies where it could be safer.
+    #[non_exhaustive]
+    KeySourceWarning {
+        /// What to change.
+        warning: &'a str,
+    },
+    /// A key of the ring ends before all sessions sealed under it are sealed anew, as this policy
+    /// has it: some visitors will be signed out.
+    #[non_exhaustive]
+    KeyEndsEarly {
+        /// The key.
+        key: KeyId,
+        /// When it has to open at least until.
+        needed: SystemTime,
     },
     /// The revocation list could not answer, and the request was refused.
     #[non_exhaustive]

@@ -1,10 +1,16 @@
 //! Keys: what seals tokens and binds CSRF tokens, and the ring that says which key does it when.
 //!
-//! A [`KeyRing`] is read from text, one key a line. Where that text comes from, and when it is read
-//! again, is left to whoever loads it; what is sealed under a key is left to the token.
+//! A [`KeyRing`] is read from text, one key a line, which comes from a [`KeySource`]. [`WatchedKeys`]
+//! follow one while the process runs; a [`Rotation`] makes the text of the next ring. What is sealed
+//! under a key is left to the token.
 
+mod access;
+mod alarm;
 mod ring;
+mod rotate;
+mod source;
 mod text;
+mod watch;
 
 use std::fmt;
 use std::hint::black_box;
@@ -15,9 +21,18 @@ use arc_swap::{ArcSwap, Guard};
 use hmac::digest::FixedOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
+
+use crate::error::{Error, ErrorKind};
+use crate::random;
 
 pub use ring::KeyRing;
+pub use rotate::{RingChange, RingFinding, Rotated, Rotation};
+pub use source::{DirectoryKeys, EnvKeys, FileKeys, KeySource};
+pub use watch::WatchedKeys;
+pub(crate) use watch::{KeyNews, Listener};
+#[doc(no_inline)]
+pub use zeroize::Zeroizing;
 
 /// The public name of a key: eight hexadecimal digits, derived from the key and never typed.
 ///
@@ -109,11 +124,11 @@ impl KeyStatus {
 
 /// The keys of a session manager, as a handle: clones share one ring.
 ///
-/// Made from a fixed [`KeyRing`].
+/// Made from a fixed [`KeyRing`], or from [`WatchedKeys`] that follow a source.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    // Swappable, so that a ring which is watched for changes can stand here as well.
     ring: Arc<ArcSwap<KeyRing>>,
+    watched: Option<WatchedKeys>,
 }
 
 impl Keys {
@@ -121,11 +136,28 @@ impl Keys {
     pub(crate) fn current(&self) -> CurrentRing {
         self.ring.load()
     }
+
+    /// Takes note that a token came under a key that the ring does not know.
+    pub(crate) fn ask_for(&self, id: KeyId) {
+        if let Some(watched) = &self.watched {
+            watched.ask_for(id);
+        }
+    }
+
+    /// Tells `listener` which ring there is, and of every reading of its source to come.
+    pub(crate) fn listen(&self, listener: Listener) {
+        match &self.watched {
+            Some(watched) => watched.listen(listener),
+            None => {
+                listener(&KeyNews::Loaded { ring: &self.current(), changed: true });
+            }
+        }
+    }
 }
 
 impl From<KeyRing> for Keys {
     fn from(ring: KeyRing) -> Self {
-        Self { ring: Arc::new(ArcSwap::from_pointee(ring)) }
+        Self { ring: Arc::new(ArcSwap::from_pointee(ring)), watched: None }
     }
 }
 
@@ -150,6 +182,18 @@ impl Key {
         derive("sealed-session key id", root, &mut id);
         let [a, b, c, d, ..] = id;
         Self { id: KeyId([a, b, c, d]), secrets }
+    }
+
+    /// A fresh key.
+    fn generate() -> Result<Self, Error> {
+        let mut root = Zeroizing::new([0; 32]);
+        random::fill(&mut *root)?;
+        let key = Self::new(&root);
+        if key.is_weak() || key.is_published() {
+            let reason = "a fresh key is not random: try again, and distrust this machine";
+            return Err(Error::with_detail(ErrorKind::KeyRing, reason));
+        }
+        Ok(key)
     }
 
     pub(crate) const fn id(&self) -> KeyId {
@@ -207,6 +251,13 @@ impl Key {
     /// Whether everybody can read the root in our documentation and test vectors.
     fn is_published(&self) -> bool {
         PUBLISHED.contains(&self.id)
+    }
+}
+
+impl Clone for Key {
+    fn clone(&self) -> Self {
+        // Derived once more: a copy of the secrets would pass over the stack.
+        Self::new(self.root())
     }
 }
 

@@ -82,7 +82,10 @@ pub use error::{Error, ErrorKind};
 #[cfg(feature = "tracing")]
 pub use event::TracingObserver;
 pub use event::{Event, Observer, Scope};
-pub use key::{KeyId, KeyRing, KeyState, KeyStatus, Keys};
+pub use key::{
+    DirectoryKeys, EnvKeys, FileKeys, KeyId, KeyRing, KeySource, KeyState, KeyStatus, Keys,
+    RingChange, RingFinding, Rotated, Rotation, WatchedKeys, Zeroizing,
+};
 pub use manager::{SessionManager, SessionManagerBuilder};
 pub use policy::{Limits, Policy};
 pub use revocation::{Receipt, RevocationList, Target};

@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::cookie::Cookie;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
-use crate::key::{CurrentRing, KeyId, Keys};
+use crate::key::{CurrentRing, KeyId, KeyNews, Keys, RingFinding, Rotation};
 use crate::policy::{Policy, Times};
 use crate::revocation::{
     Appended, NewSession, Presented, Realm, Receipt, Revocation, RevocationList, Revoker, Seen,
@@ -138,7 +138,12 @@ impl SessionManager {
     ) -> Result<Opened, Refusal> {
         let opened = self.judge(token, context, now);
         match &opened {
-            Err(Refusal::Rejected(kind)) => self.emit(&Event::Rejected { kind: *kind, id: None }),
+            Err(Refusal::Rejected(kind)) => {
+                if *kind == ErrorKind::KeyUnknown {
+                    self.ask_for_key_of(token);
+                }
+                self.emit(&Event::Rejected { kind: *kind, id: None });
+            }
             Err(Refusal::Dead(dead)) => {
                 let Facts { id, generation, .. } = dead.record.facts;
                 if matches!(dead.verdict, Some(Verdict::Outdated { .. })) {
@@ -149,6 +154,34 @@ impl SessionManager {
             Err(Refusal::Backend(_)) | Ok(_) => {}
         }
         opened
+    }
+
+    /// Perhaps there is a newer ring.
+    fn ask_for_key_of(&self, token: &[u8]) {
+        if let Some(key) = token::key_id(token) {
+            self.shared.keys.ask_for(key);
+            self.emit(&Event::KeyUnknown { key });
+        }
+    }
+
+    /// Passes on what a reading of the key source brought.
+    fn tell_keys(&self, news: &KeyNews<'_>) {
+        match *news {
+            KeyNews::Loaded { ring, changed } => {
+                let (now, fingerprint) = (self.shared.clock.now(), ring.fingerprint());
+                let keys = &*ring.status(now);
+                self.emit(&Event::KeyRingLoaded { fingerprint: &fingerprint, keys, changed });
+                let findings =
+                    if changed { ring.check(&Rotation::new(self.policy()), now) } else { vec![] };
+                for finding in findings {
+                    if let RingFinding::EndsEarly { key, needed } = finding {
+                        self.emit(&Event::KeyEndsEarly { key, needed });
+                    }
+                }
+            }
+            KeyNews::Warning(warning) => self.emit(&Event::KeySourceWarning { warning }),
+            KeyNews::Failed(error) => self.emit(&Event::KeyRingFailed { error }),
+        }
     }
 
     fn judge(&self, token: &[u8], context: &Context, now: Timestamp) -> Result<Opened, Refusal> {
@@ -401,7 +434,13 @@ impl SessionManagerBuilder {
             cookie: self.cookie,
             migrations: self.migrations,
         };
-        Ok(SessionManager { shared: Arc::new(shared) })
+        let manager = SessionManager { shared: Arc::new(shared) };
+        let listener = Arc::downgrade(&manager.shared);
+        manager.shared.keys.listen(Box::new(move |news| {
+            let shared = listener.upgrade();
+            shared.map(|shared| SessionManager { shared }.tell_keys(news)).is_some()
+        }));
+        Ok(manager)
     }
 }
 

@@ -251,6 +251,17 @@ impl Policy {
         browser.max(self.remember.limits.absolute_timeout).max(anonymous)
     }
 
+    /// The longest time that a session of this policy lives without activity.
+    pub(crate) fn longest_unused(&self) -> Duration {
+        let unused = |kind| {
+            let Limits { absolute_timeout, idle_timeout } = self.column(kind).limits;
+            idle_timeout.unwrap_or(absolute_timeout).min(absolute_timeout)
+        };
+        let [anonymous, browser, remember] =
+            [Kind::Anonymous, Kind::Browser, Kind::Remember].map(unused);
+        anonymous.max(browser).max(remember)
+    }
+
     /// How far two instances' clocks may lie apart, and a second for rounding.
     pub(crate) fn slack(&self) -> Duration {
         self.clock_skew.saturating_mul(2).saturating_add(Duration::from_secs(1))

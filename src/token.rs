@@ -39,6 +39,14 @@ pub(crate) struct SealedToken<'a> {
     key: &'a Key,
 }
 
+/// The key that a token names, if it has as much as that.
+pub(crate) fn key_id(chars: &[u8]) -> Option<KeyId> {
+    let [VERSION, k0, k1, k2, k3, _] = base64url::decode_array(chars.get(..PREFIX_CHARS)?)? else {
+        return None;
+    };
+    Some(KeyId::from_bytes([k0, k1, k2, k3]))
+}
+
 /// Steps 1 to 4: form, version, key. Reads eight characters and allocates nothing.
 pub(crate) fn parse<'a>(
     chars: &'a [u8],

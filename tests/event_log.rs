@@ -130,6 +130,7 @@ fn an_error_is_written_by_its_message() {
     });
     let lines = paper.lines.lock().unwrap().clone();
 
-    assert_eq!(lines.len(), 1);
-    assert!(lines[0].contains("the limit is 4096"));
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].contains("key ring loaded"));
+    assert!(lines[1].contains("the limit is 4096"));
 }

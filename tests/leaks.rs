@@ -253,9 +253,11 @@ fn events(texts: &mut Texts, secrets: &mut Secrets, ring: &str, clock: &ManualCl
         |ring: &str| builder(ring, clock).revocations(list.clone()).observer(observer.clone());
     #[cfg(feature = "tracing")]
     let build = |ring: &str| build(ring).observer(sealed_session::TracingObserver::default());
-    let sessions = build(ring).build().unwrap();
 
-    let lines = lines_of(|| every_event(&sessions, &build, clock, &list, secrets));
+    let lines = lines_of(|| {
+        let sessions = build(ring).build().unwrap();
+        every_event(&sessions, &build, clock, &list, secrets);
+    });
 
     let log = log.lock().unwrap();
     let word = |text: &String| text.split([' ', '{']).next().unwrap().to_owned();
@@ -263,6 +265,8 @@ fn events(texts: &mut Texts, secrets: &mut Secrets, ring: &str, clock: &ManualCl
     let wanted = [
         "Opened",
         "Issued",
+        "KeyRingLoaded",
+        "KeyUnknown",
         "Refreshed",
         "Resealed",
         "Rejected",

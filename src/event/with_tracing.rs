@@ -1,5 +1,7 @@
 //! Events as `tracing` events.
 
+use std::error::Error as _;
+
 use tracing::{debug, info, warn};
 
 use super::{Event, Observer};
@@ -55,6 +57,22 @@ impl Observer for TracingObserver {
                 debug!(target: "sealed_session", header, "cache header changed");
             }
             Event::NotSent { error } => warn!(target: "sealed_session", %error, "cookie not sent"),
+            Event::KeyUnknown { key } => debug!(target: "sealed_session", %key, "unknown key"),
+            Event::KeyRingLoaded { fingerprint, keys, changed: true } => {
+                info!(target: "sealed_session", fingerprint, keys = keys.len(), "key ring loaded");
+            }
+            Event::KeyRingLoaded { fingerprint, .. } => {
+                debug!(target: "sealed_session", fingerprint, "key ring unchanged");
+            }
+            Event::KeyRingFailed { error } => {
+                warn!(target: "sealed_session", %error, cause = error.source(), "key ring kept");
+            }
+            Event::KeySourceWarning { warning } => {
+                warn!(target: "sealed_session", warning, "key source");
+            }
+            Event::KeyEndsEarly { key, needed } => {
+                warn!(target: "sealed_session", %key, ?needed, "key ends early");
+            }
             Event::ListStale => warn!(target: "sealed_session", "revocation list stale"),
             Event::ListFull => warn!(target: "sealed_session", "revocation list full"),
         }

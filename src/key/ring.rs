@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use super::{Key, KeyId, KeyState, KeyStatus, text};
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
-use crate::random;
 
 /// The keys of an application, and from when until when each of them seals and opens.
 ///
@@ -36,7 +35,7 @@ use crate::random;
 /// # Ok::<(), sealed_session::Error>(())
 /// ```
 pub struct KeyRing {
-    // One to MAX_KEYS, coherent as `check` has it.
+    // One to MAX_KEYS, coherent as `validate` has it.
     entries: Vec<Entry>,
 }
 
@@ -52,11 +51,9 @@ impl KeyRing {
     /// [`ErrorKind::Random`] if the operating system gives no random bytes, and
     /// [`ErrorKind::KeyRing`] if what it gives is not random.
     pub fn generate() -> Result<Self, Error> {
-        let mut root = Zeroizing::new([0; 32]);
-        random::fill(&mut *root)?;
-        let (key, line) = (Key::new(&root), 1);
+        let (key, line) = (Key::generate()?, 1);
         let entry = Entry { key, line, seal_from: None, open_until: None, revoked: false };
-        check_key(&entry, Published::Refused).and_then(|()| Self::checked(vec![entry]))
+        Self::checked(vec![entry])
     }
 
     /// Generates a ring for a test: a fresh key that is nowhere kept.
@@ -91,6 +88,19 @@ impl KeyRing {
         self.entries.iter().map(status).collect()
     }
 
+    /// A short name for what this ring says: 16 hexadecimal digits over the ids of its keys and
+    /// their dates. Instances with the same ring show the same one, whatever the order of lines.
+    ///
+    /// It reveals nothing about the keys.
+    pub fn fingerprint(&self) -> String {
+        let mut lines: Vec<_> = self.entries.iter().map(|entry| format!("{entry:?}")).collect();
+        lines.sort_unstable();
+        let lines: Vec<_> = lines.iter().map(String::as_bytes).collect();
+        let [first @ .., _, _, _, _, _, _, _, _] =
+            super::digest16("sealed-session ring fingerprint", &lines);
+        format!("{:016x}", u64::from_be_bytes(first))
+    }
+
     /// Writes the ring as the text that it can be read from. Keep it secret: it is the keys.
     ///
     /// Reading it back gives the same keys in the same order with the same dates; comments and
@@ -111,7 +121,7 @@ impl KeyRing {
 
     /// The key of this id, if tokens under it may be opened. Allocates nothing.
     pub(crate) fn open_key(&self, id: KeyId, now: Timestamp) -> Result<&Key, ErrorKind> {
-        match self.entries.iter().find(|entry| entry.key.id() == id) {
+        match self.entry(id) {
             None => Err(ErrorKind::KeyUnknown),
             Some(entry) if entry.revoked => Err(ErrorKind::KeyRevoked),
             Some(entry) if entry.is_past(now) => Err(ErrorKind::KeyExpired),
@@ -131,6 +141,44 @@ impl KeyRing {
         self.entries.iter().any(begun) && !self.is_active(id, now)
     }
 
+    pub(super) fn has(&self, id: KeyId) -> bool {
+        self.entry(id).is_some()
+    }
+
+    pub(super) fn is_unrevoked(&self, id: KeyId) -> bool {
+        self.entry(id).is_some_and(|entry| !entry.revoked)
+    }
+
+    pub(super) fn revoked(&self) -> impl Iterator<Item = KeyId> {
+        self.entries.iter().filter(|entry| entry.revoked).map(|entry| entry.key.id())
+    }
+
+    /// Whether both hold the same keys with the same dates, in whatever order.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let same = |entry: &Entry| {
+            other.entry(entry.key.id()).is_some_and(|twin| {
+                twin.key.root() == entry.key.root()
+                    && (twin.seal_from, twin.open_until) == (entry.seal_from, entry.open_until)
+                    && twin.revoked == entry.revoked
+            })
+        };
+        self.entries.len() == other.entries.len() && self.entries.iter().all(same)
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn entry(&self, id: KeyId) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key.id() == id)
+    }
+
+    /// The ring of these keys, as reading its text gives it.
+    pub(super) fn rotated(entries: &[Entry]) -> Result<Self, Error> {
+        // Keys that were there may be published ones in a test.
+        Self::read(&text::print(entries), Published::Accepted)
+    }
+
     fn read(text: &str, published: Published) -> Result<Self, Error> {
         let entries = text::parse(text)?;
         entries.iter().try_for_each(|entry| check_key(entry, published))?;
@@ -139,7 +187,7 @@ impl KeyRing {
 
     fn checked(entries: Vec<Entry>) -> Result<Self, Error> {
         let ring = Self { entries };
-        ring.check()?;
+        ring.validate()?;
         Ok(ring)
     }
 
@@ -149,7 +197,7 @@ impl KeyRing {
     /// lets another key end, and no twin of another key's date. Only its id counts, since an id
     /// must name one key: with the same key once revoked and once not, the answer would hang on
     /// the order of lines.
-    fn check(&self) -> Result<(), Error> {
+    fn validate(&self) -> Result<(), Error> {
         if self.entries.is_empty() {
             return Err(refused("it holds no key: generate one"));
         }
@@ -246,6 +294,7 @@ impl FromStr for KeyRing {
 }
 
 /// A line of a ring.
+#[derive(Clone)]
 pub(super) struct Entry {
     pub(super) key: Key,
     /// Where it stood in the text, from 1, for messages.
@@ -258,7 +307,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Never true of the active key: `check_end` has it that a later one is active by then.
-    fn is_past(&self, now: Timestamp) -> bool {
+    pub(super) fn is_past(&self, now: Timestamp) -> bool {
         self.open_until.is_some_and(|until| until <= now)
     }
 }

@@ -82,8 +82,8 @@ impl fmt::Display for Date {
     }
 }
 
-const MAX_TEXT: usize = 64 * 1024;
-const MAX_KEYS: usize = 16;
+pub(super) const MAX_TEXT: usize = 64 * 1024;
+pub(super) const MAX_KEYS: usize = 16;
 /// 62 characters of key, 31 and 32 for the dates, 8 for `revoked`, 1 for the end of the line.
 const MAX_LINE: usize = 134;
 const BLANKS: [char; 2] = [' ', '\t'];
