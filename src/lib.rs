@@ -62,7 +62,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod base64url;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 mod clock;
+mod config;
 mod cookie;
 pub mod csrf;
 mod error;

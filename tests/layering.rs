@@ -14,22 +14,30 @@ const ORDER: [&str; 16] = [
 ];
 
 /// The modules that may name a dependency, or a part of the standard library.
-const OWNERS: [(&str, &[&str]); 23] = [
+const OWNERS: [(&str, &[&str]); 31] = [
+    ("anstream", &["cli"]),
+    ("anstyle", &["cli"]),
     ("arc_swap", &["key", "revocation"]),
     ("axum_core", &["web"]),
     ("base64", &["base64url"]),
     ("chacha20", &["token"]),
     ("chacha20poly1305", &["token"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("crc32fast", &["key"]),
     ("getrandom", &["random"]),
     ("hmac", &["key"]),
     ("http", &["web"]),
+    ("humantime", &["config", "cli"]),
+    ("metrics", &["event"]),
     ("pin_project_lite", &["web"]),
     ("ring", &["token"]),
     ("serde", &ORDER),
-    ("serde_json", &["token", "manager", "session"]),
+    ("serde_json", &["token", "manager", "session", "cli"]),
     ("sha2", &["key"]),
     ("time", &["key"]),
+    ("toml", &["cli"]),
     ("tower_layer", &["web"]),
     ("tower_service", &["web"]),
     ("tracing", &["event"]),

@@ -1,0 +1,1 @@
+//! All settings of a session manager, as `serde` reads them.
