@@ -7,9 +7,13 @@ use crate::error::{Error, ErrorKind};
 use crate::key::{KeyId, KeyStatus};
 use crate::token::SessionId;
 
+#[cfg(feature = "metrics")]
+mod with_metrics;
 #[cfg(feature = "tracing")]
 mod with_tracing;
 
+#[cfg(feature = "metrics")]
+pub use with_metrics::MetricsObserver;
 #[cfg(feature = "tracing")]
 pub use with_tracing::TracingObserver;
 

@@ -7,7 +7,8 @@
 //! - **Two limits**, absolute and idle, checked on the server; activity slides the idle one. See
 //!   [`Policy`].
 //! - **Keys that rotate** by configuration. Every token names its key, and a [`KeyRing`] says by
-//!   dates which key seals and which ones still open. It is read at start.
+//!   dates which key seals and which ones still open. Servers follow its file while they run, see
+//!   [`KeyRing::watch`]; the `sealed-session` command writes the next one.
 //! - **Revocation** that follows a session through every refresh: sign-out kills copies of the
 //!   cookie, too. See [`RevocationList`].
 //! - **Any framework**: plain strings ([`SessionManager::open`], [`Session::close`]), `http` 1
@@ -56,7 +57,9 @@
 //! - `ring` (default): the AEAD of the *ring* crate beside the pure-Rust one. The same bytes, about
 //!   five times as fast.
 //! - `tower`: the layer. `axum`: the extractors, and [`Error`] as a response.
-//! - `tracing`: an [`Observer`] that writes events to `tracing`.
+//! - `tracing`: an [`Observer`] that writes events to `tracing`. `metrics`: one that counts them
+//!   through the `metrics` facade.
+//! - `cli`: the operator's command, `cargo install sealed-session --features cli`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -83,6 +86,8 @@ mod web;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cookie::{Cookie, SameSite};
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "metrics")]
+pub use event::MetricsObserver;
 #[cfg(feature = "tracing")]
 pub use event::TracingObserver;
 pub use event::{Event, Observer, Scope};
