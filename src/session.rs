@@ -244,13 +244,16 @@ impl<T: SessionData> Session<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::SignedOut`] when there is no session, [`ErrorKind::Expired`],
-    /// [`ErrorKind::Idle`], [`ErrorKind::Revoked`], [`ErrorKind::Backend`].
+    /// [`ErrorKind::SignedOut`] when there is no session, [`ErrorKind::KeyRevoked`],
+    /// [`ErrorKind::Expired`], [`ErrorKind::Idle`], [`ErrorKind::Revoked`], [`ErrorKind::Backend`].
     pub fn recheck(&self) -> Result<(), Error> {
         let manager = &self.shared.manager;
         let draft = self.state().draft.clone();
         let facts = draft.facts.ok_or(Error::new(ErrorKind::SignedOut))?;
         let now = manager.now();
+        if let Some(opened) = self.shared.arrived(&draft) {
+            manager.ring().check_revoked(opened.key).map_err(Error::new)?;
+        }
         manager.policy().verdict(draft.kind(), &facts.times, now).map_err(Error::new)?;
         match manager.check(&draft.presented(&facts), now)? {
             Verdict::Clear => Ok(()),

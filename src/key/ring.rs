@@ -129,6 +129,15 @@ impl KeyRing {
         }
     }
 
+    /// Refuses a key that was revoked since something under it was opened. One that expired since is
+    /// no reason to lose the session: it was opened in time.
+    pub(crate) fn check_revoked(&self, id: KeyId) -> Result<(), ErrorKind> {
+        match self.entry(id) {
+            Some(entry) if entry.revoked => Err(ErrorKind::KeyRevoked),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether this is the key that seals: tokens under any other are sealed anew.
     pub(crate) fn is_active(&self, id: KeyId, now: Timestamp) -> bool {
         self.active(now).is_some_and(|entry| entry.key.id() == id)

@@ -205,16 +205,19 @@ impl<T> Opened<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Revoked`], [`ErrorKind::Expired`], [`ErrorKind::Idle`] when the session ended
-    /// meanwhile, [`ErrorKind::Random`], [`ErrorKind::KeyRing`]. A list that cannot answer any more is no error: None.
+    /// [`ErrorKind::Revoked`], [`ErrorKind::KeyRevoked`], [`ErrorKind::Expired`], [`ErrorKind::Idle`]
+    /// when the session ended meanwhile, [`ErrorKind::Random`], [`ErrorKind::KeyRing`]. A list that
+    /// cannot answer any more is no error: None.
     pub fn refresh(&self) -> Result<Option<String>, Error> {
         let manager::Opened { record, key } = &self.arrived;
         let (manager, now) = (&self.manager, self.manager.now());
-        let facts = &record.facts;
+        let (facts, ring) = (&record.facts, manager.ring());
+        // What came under a key that was revoked meanwhile must not go out under another one.
+        ring.check_revoked(*key).map_err(Error::new)?;
         let times = facts.times.refreshed_by(self.at);
         manager.policy().verdict(record.kind(), &times, now).map_err(Error::new)?;
         let due = manager.policy().refresh_due(record.kind(), &facts.times, self.at);
-        if !due && !manager.ring().is_superseded(*key, now) {
+        if !due && !ring.is_superseded(*key, now) {
             return Ok(None);
         }
         match manager.check(&Presented::from(record), now) {
@@ -223,7 +226,6 @@ impl<T> Opened<T> {
             Err(_) => return Ok(None),
         }
         let facts = Facts { times, ..*facts };
-        let ring = manager.ring();
         let to = ring.seal_key(now)?;
         let token = token::seal(to, manager.bearer_context(), &facts, &record.blocks())?;
         Note::new(facts.id, *key, to.id()).tell(manager);

@@ -93,7 +93,7 @@ impl<T: SessionData> Shared<T> {
             manager.emit(&Event::Withheld { signed_out: false });
         }
         let outcome = self.outcome(draft, asked, &ring, now)?;
-        if !self.still_alive(draft, outcome, now) {
+        if !self.still_alive(draft, outcome, &ring, now) {
             return Ok(None);
         }
         match (outcome, draft.facts, &arrival.session) {
@@ -149,13 +149,23 @@ impl<T: SessionData> Shared<T> {
     /// Judges the session once more, just before the headers go out: what would be sent may have
     /// ended while the request took its time. A list that cannot answer any more holds up no write,
     /// since the next request asks it again, but is no ground for a refresh.
-    fn still_alive(&self, draft: &Draft<T>, outcome: Outcome, now: Timestamp) -> bool {
+    ///
+    /// So may its key: what came under a key that was revoked meanwhile must not go out under
+    /// another one.
+    fn still_alive(
+        &self,
+        draft: &Draft<T>,
+        outcome: Outcome,
+        ring: &KeyRing,
+        now: Timestamp,
+    ) -> bool {
         let Some(facts) = draft.facts else { return true };
         if matches!(outcome, Outcome::Nothing | Outcome::Remove) {
             return true;
         }
         let times = facts.times.refreshed_by(self.arrival.at);
-        let verdict = self.manager.policy().verdict(draft.kind(), &times, now);
+        let key = self.arrived(draft).map_or(Ok(()), |opened| ring.check_revoked(opened.key));
+        let verdict = key.and_then(|()| self.manager.policy().verdict(draft.kind(), &times, now));
         let verdict = verdict.map_err(Error::new).and_then(|()| {
             match self.manager.check(&draft.presented(&facts), now) {
                 Ok(Verdict::Clear) => Ok(true),
@@ -194,7 +204,7 @@ impl<T: SessionData> Shared<T> {
     }
 
     /// The session that arrived, if the draft is still the same.
-    fn arrived(&self, draft: &Draft<T>) -> Option<&Opened> {
+    pub(super) fn arrived(&self, draft: &Draft<T>) -> Option<&Opened> {
         let opened = self.arrival.session.as_ref()?;
         draft.facts.filter(|facts| facts.id == opened.record.facts.id).map(|_| opened)
     }
