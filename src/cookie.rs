@@ -120,6 +120,11 @@ impl Cookie {
         Self { partitioned: true, ..self }
     }
 
+    /// The same cookie under another name.
+    pub(crate) fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
     /// Whether a browser may have kept this cookie back from a request that another site caused: its
     /// absence then does not mean that the visitor has none (RFC 6265bis 5.6.7.1).
     #[cfg(feature = "tower")]

@@ -28,7 +28,11 @@ use crate::random;
 
 pub use ring::KeyRing;
 pub use rotate::{RingChange, RingFinding, Rotated, Rotation};
+#[cfg(feature = "cli")]
+pub(crate) use source::check_place;
 pub use source::{DirectoryKeys, EnvKeys, FileKeys, KeySource};
+#[cfg(feature = "cli")]
+pub(crate) use text::Date;
 pub use watch::WatchedKeys;
 pub(crate) use watch::{KeyNews, Listener};
 #[doc(no_inline)]
@@ -135,6 +139,11 @@ impl Keys {
     /// The ring to use for one request: asked for once, or two answers might differ.
     pub(crate) fn current(&self) -> CurrentRing {
         self.ring.load()
+    }
+
+    /// The handle that follows a source: for its state, or to make it reload. None for a fixed ring.
+    pub const fn watched(&self) -> Option<&WatchedKeys> {
+        self.watched.as_ref()
     }
 
     /// Takes note that a token came under a key that the ring does not know.

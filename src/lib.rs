@@ -84,6 +84,7 @@ mod token;
 mod web;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::Config;
 pub use cookie::{Cookie, SameSite};
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "metrics")]

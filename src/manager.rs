@@ -78,6 +78,21 @@ impl SessionManager {
         }
     }
 
+    /// The keys that it was built with.
+    ///
+    /// ```
+    /// # use sealed_session::{Error, SessionManager};
+    /// # fn at_a_signal(sessions: &SessionManager) -> Result<(), Error> {
+    /// if let Some(keys) = sessions.keys().watched() {
+    ///     keys.reload_now()?; // reads the source, so not on a thread that serves visitors
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keys(&self) -> &Keys {
+        &self.shared.keys
+    }
+
     /// Ends sessions by force: of one id, of a subject, with a tag, or all.
     ///
     /// In force here when the call returns; the receipt tells when it is so everywhere. A sign-in
@@ -159,7 +174,7 @@ impl SessionManager {
     /// Perhaps there is a newer ring.
     fn ask_for_key_of(&self, token: &[u8]) {
         if let Some(key) = token::key_id(token) {
-            self.shared.keys.ask_for(key);
+            self.keys().ask_for(key);
             self.emit(&Event::KeyUnknown { key });
         }
     }
@@ -245,7 +260,7 @@ impl SessionManager {
     }
 
     pub(crate) fn ring(&self) -> CurrentRing {
-        self.shared.keys.current()
+        self.keys().current()
     }
 
     pub(crate) fn realm(&self) -> &Realm {
@@ -436,7 +451,7 @@ impl SessionManagerBuilder {
         };
         let manager = SessionManager { shared: Arc::new(shared) };
         let listener = Arc::downgrade(&manager.shared);
-        manager.shared.keys.listen(Box::new(move |news| {
+        manager.keys().listen(Box::new(move |news| {
             let shared = listener.upgrade();
             shared.map(|shared| SessionManager { shared }.tell_keys(news)).is_some()
         }));

@@ -234,6 +234,15 @@ impl Policy {
         now.since(times.refreshed_at()) >= after.min(half)
     }
 
+    /// What sessions of this kind get at sign-in: their limits, and how old the last writing of
+    /// activity gets.
+    #[cfg(feature = "cli")]
+    pub(crate) fn in_force(&self, kind: Kind) -> (Limits, Option<Duration>) {
+        let Column { limits, refresh_after, default_refresh_after } = self.column(kind);
+        let half = limits.idle_timeout.map(|idle| Duration::from_secs(idle.as_secs() / 2));
+        (limits, half.map(|half| refresh_after.unwrap_or(default_refresh_after).min(half)))
+    }
+
     /// The last instant at which the session is alive, whatever the activity.
     pub(crate) fn expires_at(&self, kind: Kind, times: &Times) -> Timestamp {
         times.issued_at.plus(self.effective(kind, times).0)
@@ -300,7 +309,10 @@ impl Column {
         }
         if let Some(idle) = idle_timeout {
             if !whole(idle) || idle < MIN_REFRESH_AFTER.saturating_mul(2) {
-                return refuse("idle_timeout", "must be whole seconds, 120 s or more, or None");
+                return refuse(
+                    "idle_timeout",
+                    "must be whole seconds, 120 s or more, unless there is no idle limit",
+                );
             }
             if idle > absolute_timeout {
                 return refuse("idle_timeout", "must not be over absolute_timeout");

@@ -54,7 +54,7 @@ impl Cookie {
 
     fn check_secure(&self) -> Result<(), Error> {
         if !self.secure && self.same_site == SameSite::None {
-            return refuse("SameSite=None needs Secure, write SameSite::Lax over plain http");
+            return refuse("SameSite=None needs Secure, over plain http write Lax");
         }
         if !self.secure && self.partitioned {
             return refuse("Partitioned needs Secure, leave it out over plain http");

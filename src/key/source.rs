@@ -81,6 +81,20 @@ where
     }
 }
 
+impl KeySource for Box<dyn KeySource> {
+    fn load(&self) -> Result<Zeroizing<String>, Error> {
+        (**self).load()
+    }
+
+    fn name(&self) -> String {
+        (**self).name()
+    }
+
+    fn warning(&self) -> Option<String> {
+        (**self).warning()
+    }
+}
+
 /// A ring in one file.
 ///
 /// Links are followed at every load, so that a link may be moved to another file. Refused are a
@@ -254,6 +268,13 @@ impl KeySource for EnvKeys {
                 .to_owned(),
         )
     }
+}
+
+/// Refuses an entry of a directory that others could put another file at, as [`FileKeys`] does; the
+/// error is about `path`, which may be the name that the entry is to get.
+#[cfg(feature = "cli")]
+pub(crate) fn check_place(entry: &Path, path: &Path) -> Result<(), Error> {
+    access::check_directory_of(entry).map_err(|fault| fault.into_error(path))
 }
 
 /// Why a source could not be read.
