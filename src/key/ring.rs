@@ -56,6 +56,14 @@ impl KeyRing {
         Self::checked(vec![entry])
     }
 
+    /// Generates a ring of one fresh key that seals since `seal_from`, so that its age is known.
+    #[cfg(feature = "cli")]
+    pub(crate) fn generate_since(seal_from: Timestamp) -> Result<Self, Error> {
+        let mut ring = Self::generate()?;
+        ring.entries.iter_mut().for_each(|entry| entry.seal_from = Some(seal_from.whole_second()));
+        Ok(ring)
+    }
+
     /// Generates a ring for a test: a fresh key that is nowhere kept.
     ///
     /// # Errors
@@ -107,6 +115,18 @@ impl KeyRing {
     /// zones of the text that was read are not kept. The text is wiped from memory when dropped.
     pub fn expose_text(&self) -> Zeroizing<String> {
         text::print(&self.entries)
+    }
+
+    /// Writes the ring over the text that it comes from: comments and lines that need not change stay
+    /// as they are.
+    #[cfg(feature = "cli")]
+    pub(crate) fn expose_text_over(&self, old: &str) -> Zeroizing<String> {
+        let text = text::print_over(&self.entries, old);
+        // A published key was refused when the old text was read, where that matters.
+        match Self::read(&text, Published::Accepted) {
+            Ok(ring) if ring.is_same(self) => text,
+            _ => self.expose_text(),
+        }
     }
 
     /// The active key.
@@ -165,11 +185,9 @@ impl KeyRing {
     /// Whether both hold the same keys with the same dates, in whatever order.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let same = |entry: &Entry| {
-            other.entry(entry.key.id()).is_some_and(|twin| {
-                twin.key.root() == entry.key.root()
-                    && (twin.seal_from, twin.open_until) == (entry.seal_from, entry.open_until)
-                    && twin.revoked == entry.revoked
-            })
+            other
+                .entry(entry.key.id())
+                .is_some_and(|twin| twin.key.root() == entry.key.root() && twin.says_same(entry))
         };
         self.entries.len() == other.entries.len() && self.entries.iter().all(same)
     }
@@ -318,6 +336,12 @@ impl Entry {
     /// Never true of the active key: `check_end` has it that a later one is active by then.
     pub(super) fn is_past(&self, now: Timestamp) -> bool {
         self.open_until.is_some_and(|until| until <= now)
+    }
+
+    /// Whether the words after the key are the same.
+    pub(super) fn says_same(&self, other: &Self) -> bool {
+        (self.seal_from, self.open_until, self.revoked)
+            == (other.seal_from, other.open_until, other.revoked)
     }
 }
 

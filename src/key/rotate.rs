@@ -76,6 +76,12 @@ impl Rotation {
         Self { rotate_every, ..self }
     }
 
+    /// How long a new key waits, how late a server may notice, and when the active key is due.
+    #[cfg(feature = "cli")]
+    pub(crate) const fn delays(&self) -> [Duration; 3] {
+        [self.activation_delay, self.reload_lag, self.rotate_every]
+    }
+
     /// How long a key opens beyond the `seal_from` of its successor.
     pub(crate) fn overlap(&self) -> Duration {
         let lag = self.reload_lag.saturating_add(self.clock_slack);

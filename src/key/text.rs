@@ -40,16 +40,57 @@ pub(super) fn print(entries: &[Entry]) -> Zeroizing<String> {
     let mut out = Zeroizing::new(String::with_capacity(room));
     out.push_str("# newest last\n");
     for entry in entries {
-        let start = out.len();
-        out.push_str(PREFIX);
-        base64url::encode_onto(entry.key.root(), &mut out);
-        out.push('_');
-        let checksum = crc32fast::hash(out.as_bytes().get(start..).unwrap_or_default());
-        base64url::encode_onto(&checksum.to_be_bytes(), &mut out);
-        // Writing to a string does not fail.
-        let _ = writeln!(out, "{}", Words(entry));
+        print_line(entry, &mut out);
     }
     out
+}
+
+/// Writes what `parse` reads over a text that it read: what need not change stays as it was, comments
+/// and the order of lines among it.
+#[cfg(feature = "cli")]
+pub(super) fn print_over(entries: &[Entry], old: &str) -> Zeroizing<String> {
+    // Room for all of it, as above: no line gets longer by more than one can be long.
+    let room = entries.len().saturating_add(1).saturating_mul(MAX_LINE);
+    let mut out = Zeroizing::new(String::with_capacity(old.len().saturating_add(room)));
+    let mut kept = Vec::new();
+    for piece in old.split_inclusive(['\n', ';']) {
+        let line = piece.strip_suffix(['\n', ';']).unwrap_or(piece);
+        let words = line.strip_suffix('\r').unwrap_or(line).trim_matches(BLANKS);
+        // What is no key is blank or a comment, since the text was read before.
+        let Ok(before) = entry(words, 0) else {
+            out.push_str(piece);
+            continue;
+        };
+        let id = before.key.id();
+        let Some(after) = entries.iter().find(|entry| entry.key.id() == id) else { continue };
+        kept.push(id);
+        if after.says_same(&before) {
+            out.push_str(piece);
+        } else {
+            let (indent, rest) = line.split_at(line.find(PREFIX).unwrap_or_default());
+            let key = rest.split([' ', '\t', '\r']).next().unwrap_or_default();
+            let end = piece.get(line.trim_end_matches('\r').len()..).unwrap_or_default();
+            // Writing to a string does not fail.
+            let _ = write!(out, "{indent}{key}{}{end}", Words(after));
+        }
+    }
+    if !out.is_empty() && !out.ends_with(['\n', ';']) {
+        out.push('\n');
+    }
+    let added = entries.iter().filter(|entry| !kept.contains(&entry.key.id()));
+    added.for_each(|entry| print_line(entry, &mut out));
+    out
+}
+
+fn print_line(entry: &Entry, out: &mut String) {
+    let start = out.len();
+    out.push_str(PREFIX);
+    base64url::encode_onto(entry.key.root(), out);
+    out.push('_');
+    let checksum = crc32fast::hash(out.as_bytes().get(start..).unwrap_or_default());
+    base64url::encode_onto(&checksum.to_be_bytes(), out);
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{}", Words(entry));
 }
 
 /// What follows the key on its line.
@@ -68,7 +109,7 @@ impl fmt::Display for Words<'_> {
 }
 
 /// An instant as RFC 3339 has it, in UTC and whole seconds.
-pub(super) struct Date(pub(super) Timestamp);
+pub(crate) struct Date(pub(crate) Timestamp);
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,4 +204,25 @@ fn rfc3339(text: &str) -> Option<OffsetDateTime> {
     let text = Some(text).filter(|text| !text.ends_with('z'))?;
     // A leap second comes back as the last fraction of the second before it.
     OffsetDateTime::parse(text, &Rfc3339).ok().filter(|date| date.nanosecond() == 0)
+}
+
+#[cfg(all(test, feature = "cli"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_written_over_another_is_allocated_once() {
+        let ring = crate::key::KeyRing::for_tests().unwrap();
+        let mut entries = ring.entries().to_vec();
+        let old = print(&entries);
+        let room = |entries: usize| old.len() + (entries + 1) * MAX_LINE;
+        let latest = Timestamp::from_millis(u64::MAX);
+        for entry in &mut entries {
+            (entry.seal_from, entry.open_until, entry.revoked) = (Some(latest), Some(latest), true);
+        }
+        assert_eq!(print_over(&entries, &old).capacity(), room(1));
+
+        entries = vec![crate::key::KeyRing::for_tests().unwrap().entries()[0].clone(); MAX_KEYS];
+        assert_eq!(print_over(&entries, &old).capacity(), room(MAX_KEYS));
+    }
 }

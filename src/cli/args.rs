@@ -1,0 +1,294 @@
+//! The command line: what may be asked for, and the help.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::key::KeyId;
+
+/// Keys and tokens of sealed-session
+///
+/// A key ring is a text file with one key a line. Servers read it and follow it
+/// while they run; only this command writes it.
+#[derive(Parser)]
+#[command(
+    name = "sealed-session",
+    version,
+    verbatim_doc_comment,
+    arg_required_else_help = true,
+    after_help = "\
+Start here:
+  sealed-session keys new           make a ring in ./session.keys
+  sealed-session keys --help        list it, rotate it, end a leaked key
+
+Exit status:
+  0  done, all is well    1  something is due or refused    2  unusable or not done"
+)]
+pub(super) struct Line {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Make, rotate, list and check a key ring.
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  sealed-session keys new        once
+  sealed-session keys check      now and then: it says what to do"
+    )]
+    Keys(KeysCommand),
+    Inspect(Inspect),
+    /// Check a configuration.
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  sealed-session config check shop.toml"
+    )]
+    Config(ConfigCommand),
+    /// Print a completion script for a shell
+    ///
+    /// The script goes to standard output; put it where the shell looks for completions.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
+Example:
+  sealed-session completions bash > ~/.local/share/bash-completion/completions/sealed-session"
+    )]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual pages
+    ///
+    /// The pages of all commands, one after the other, go to standard output as roff.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
+Example:
+  sealed-session man > /usr/local/share/man/man1/sealed-session.1"
+    )]
+    Man,
+}
+
+#[derive(Subcommand)]
+pub(super) enum KeysCommand {
+    New(New),
+    Rotate(Rotate),
+    List(List),
+    Check(Check),
+}
+
+#[derive(Subcommand)]
+pub(super) enum ConfigCommand {
+    Check(ConfigCheck),
+}
+
+/// Make a ring of one fresh key
+///
+/// Writes a new file that only you can read. A file that exists is never touched:
+/// `keys rotate` is what adds a key to a ring.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Example:
+  sealed-session keys new /etc/shop/session.keys"
+)]
+pub(super) struct New {
+    /// The file to make.
+    #[arg(default_value = DEFAULT_FILE)]
+    pub(super) file: PathBuf,
+}
+
+/// Add the next key, or end a leaked one
+///
+/// Adds a key that seals a day from now, so that there is time to bring the file to
+/// every server; gives the key it follows its end; takes out keys that no session
+/// needs. Running it again while a key waits changes nothing. Comments, mode and
+/// owner of the file are kept, and if anything fails the file is as it was.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  sealed-session keys rotate session.keys
+      Add the next key.
+  sealed-session keys rotate session.keys --if-due
+      From cron: only when something is due.
+  sealed-session keys rotate session.keys --revoke 1a2b3c4d --now
+      The key leaked: end it and all its sessions, seal with a fresh one at once.
+      Then bring the file to every server; sessions end there once it is read.
+
+Exit status:
+  0  done, or nothing to do    2  an error; the file is as it was, or the message says so"
+)]
+pub(super) struct Rotate {
+    #[command(flatten)]
+    pub(super) ring: RingArgs,
+    /// Rotate only when a key is old, or its dates need mending.
+    #[arg(long, conflicts_with = "revoke")]
+    pub(super) if_due: bool,
+    /// Refuse this key from now on; `keys list` shows ids. May be given several times.
+    #[arg(long, value_name = "ID", value_parser = key_id)]
+    pub(super) revoke: Vec<KeyId>,
+    /// Allow --revoke of the active key: a fresh key seals at once.
+    #[arg(long, requires = "revoke")]
+    pub(super) now: bool,
+    /// How long the new key waits until it seals [default: 24h].
+    #[arg(long, value_name = "TIME", value_parser = activation_delay)]
+    pub(super) activation_delay: Option<Duration>,
+}
+
+/// Show the keys of a ring: ids, states and dates
+///
+/// States: pending (will seal), active (seals), accept-only (opens what it sealed),
+/// expired and revoked (refused). Servers with the same ring have the same fingerprint.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Example:
+  sealed-session keys list session.keys"
+)]
+pub(super) struct List {
+    #[command(flatten)]
+    pub(super) ring: RingArgs,
+    /// Write one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Tell whether a ring can be used, and what is due
+///
+/// Reads the ring as a server does, and says for each thing found what to do.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Example:
+  sealed-session keys check session.keys || mail -s 'session keys' ops@example.com
+
+Exit status:
+  0  all is well    1  something is due, or wrong but usable    2  the ring cannot be used"
+)]
+pub(super) struct Check {
+    #[command(flatten)]
+    pub(super) ring: RingArgs,
+    /// Write one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Show what a token holds, and whether it would be accepted now
+///
+/// The token comes on standard input: alone, as NAME=VALUE, or as a whole Cookie or
+/// Set-Cookie line. Limits and keys are judged as a server would; the list of revoked
+/// sessions is not asked.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  sealed-session inspect --config shop.toml < token.txt
+  sealed-session inspect --keys session.keys --realm shop < token.txt
+
+Exit status:
+  0  would be accepted    1  would be refused    2  usage, or the ring cannot be used"
+)]
+pub(super) struct Inspect {
+    /// The configuration of the application: realm, limits, cookie and keys.
+    #[arg(long, value_name = "FILE", conflicts_with = "keys")]
+    pub(super) config: Option<PathBuf>,
+    /// The table of the configuration to read.
+    #[arg(long, value_name = "NAME", conflicts_with = "keys", long_help = SECTION_HELP)]
+    pub(super) section: Option<String>,
+    /// The file of the ring, instead of a configuration; limits are then the defaults.
+    #[arg(long, value_name = "FILE")]
+    pub(super) keys: Option<PathBuf>,
+    /// The realm of the application.
+    #[arg(long, value_name = "REALM", conflicts_with = "config")]
+    pub(super) realm: Option<String>,
+    /// The name of the cookie, if it is not the default one.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "bearer"])]
+    pub(super) cookie: Option<String>,
+    /// The token travels without a cookie.
+    #[arg(long)]
+    pub(super) bearer: bool,
+    /// Show the data of the session, which may be personal.
+    #[arg(long)]
+    pub(super) data: bool,
+    /// Write one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// A token given here is refused.
+    #[arg(hide = true)]
+    pub(super) misplaced: Vec<OsString>,
+}
+
+/// Tell what a configuration puts in force
+///
+/// Reads TOML, or JSON where the name ends in .json, and the keys that it names.
+/// Shows limits, cookie and keys as a server would use them, and what is due.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Example:
+  sealed-session config check shop.toml
+
+Exit status:
+  0  all is well    1  something is due, or wrong but usable    2  it cannot be used"
+)]
+pub(super) struct ConfigCheck {
+    /// The file to read.
+    pub(super) file: PathBuf,
+    /// The table to read.
+    #[arg(long, value_name = "NAME", long_help = SECTION_HELP)]
+    pub(super) section: Option<String>,
+    /// Write one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Where a ring is, and what its sessions need.
+#[derive(Args)]
+pub(super) struct RingArgs {
+    /// The file of the ring [default: the one that --config names, or session.keys].
+    pub(super) file: Option<PathBuf>,
+    /// The configuration of the application: where the ring is, and how it rotates.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// The table of the configuration to read.
+    #[arg(long, requires = "config", value_name = "NAME", long_help = SECTION_HELP)]
+    pub(super) section: Option<String>,
+}
+
+pub(super) const DEFAULT_FILE: &str = "session.keys";
+
+const SECTION_HELP: &str = "\
+The table of the configuration to read, as in app.session. Unset, it is `session`
+if the file has that table, and else the whole file.";
+
+fn key_id(text: &str) -> Result<KeyId, &'static str> {
+    let digits = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u32::from_str_radix(text, 16).ok().filter(|_| digits);
+    id.map(|id| KeyId::from_bytes(id.to_be_bytes()))
+        .ok_or("an id has eight hexadecimal digits: `sealed-session keys list` shows them")
+}
+
+fn activation_delay(text: &str) -> Result<Duration, String> {
+    let delay = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if delay > LONGEST_DELAY {
+        return Err("at most 365d".to_owned());
+    }
+    Ok(delay)
+}
+
+const LONGEST_DELAY: Duration = Duration::from_secs(365 * 86_400);
