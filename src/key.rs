@@ -31,7 +31,7 @@ pub use rotate::{RingChange, RingFinding, Rotated, Rotation};
 #[cfg(feature = "cli")]
 pub(crate) use source::check_place;
 pub use source::{DirectoryKeys, EnvKeys, FileKeys, KeySource};
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "tracing"))]
 pub(crate) use text::Date;
 pub use watch::WatchedKeys;
 pub(crate) use watch::{KeyNews, Listener};

@@ -186,8 +186,9 @@ impl SessionManager {
                 let (now, fingerprint) = (self.shared.clock.now(), ring.fingerprint());
                 let keys = &*ring.status(now);
                 self.emit(&Event::KeyRingLoaded { fingerprint: &fingerprint, keys, changed });
-                let findings =
-                    if changed { ring.check(&Rotation::new(self.policy()), now) } else { vec![] };
+                // What this server needs of a ring, however it is rotated.
+                let own = Rotation::new(self.policy()).reload_lag(Duration::ZERO);
+                let findings = if changed { ring.check(&own, now) } else { vec![] };
                 for finding in findings {
                     if let RingFinding::EndsEarly { key, needed } = finding {
                         self.emit(&Event::KeyEndsEarly { key, needed });

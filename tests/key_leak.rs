@@ -1,18 +1,19 @@
 //! A key leaks and is revoked while servers run: nothing that came under it goes on under another.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 #[path = "common/fleet.rs"]
 mod fleet;
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use common::{Browser, MINUTE, answer, is_alive, open, recorder, signed_in};
+use common::{Browser, MILLI, MINUTE, SECOND, answer, is_alive, open, recorder, signed_in};
 use fleet::key;
 use sealed_session::{
-    Error, ErrorKind, KeyRing, ManualClock, Map, RevocationList, SessionManager, WatchedKeys,
-    Zeroizing,
+    Error, ErrorKind, KeyRing, KeyState, KeyStatus, ManualClock, Map, Policy, RevocationList,
+    Rotation, SessionManager, WatchedKeys, Zeroizing,
 };
 
 /// A server whose active key leaks in the middle of a request.
@@ -136,4 +137,21 @@ fn a_key_that_is_only_superseded_meanwhile_takes_nothing_away() {
     assert!(browser.take_answer(&session));
     server.revoke_the_key();
     assert!(is_alive(&server.sessions, &browser), "it was sealed anew under the next key");
+}
+
+#[test]
+fn a_key_that_leaks_in_its_first_second_has_a_successor_at_once() {
+    let policy = Policy::default().clock_skew(Duration::ZERO);
+    let rotation = Rotation::new(&policy).activation_delay(Duration::ZERO);
+    let took_over = SystemTime::UNIX_EPOCH + 1_800_000_000 * SECOND;
+    let ring = KeyRing::generate().unwrap().rotate(&rotation, took_over - SECOND).unwrap();
+    let ids: Vec<_> = ring.ring().status(took_over).iter().map(KeyStatus::id).collect();
+
+    for millis in [0, 1, 999, 1000] {
+        let now = took_over + millis * MILLI;
+        let revoked = ring.ring().revoke_keys(&ids, &rotation, now).unwrap();
+
+        let states: Vec<_> = revoked.ring().status(now).iter().map(KeyStatus::state).collect();
+        assert_eq!(states, [KeyState::Revoked, KeyState::Revoked, KeyState::Active], "{millis}");
+    }
 }

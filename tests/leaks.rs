@@ -12,6 +12,8 @@
 )]
 
 mod common;
+#[path = "common/folder.rs"]
+mod folder;
 #[cfg(feature = "tracing")]
 #[path = "common/paper.rs"]
 mod paper;
@@ -26,11 +28,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use common::{DAY, HOUR, MINUTE};
+use folder::Folder;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, HeaderValue, SET_COOKIE};
 use sealed_session::{
-    Clock as _, Cookie, ErrorKind, Event, KeyRing, Keys, ManualClock, Map, RevocationList, Session,
-    SessionId, SessionManager, SessionManagerBuilder, SignIn, Target,
+    Clock as _, Cookie, DirectoryKeys, EnvKeys, ErrorKind, Event, FileKeys, KeyRing, KeySource,
+    Keys, ManualClock, Map, RevocationList, Rotation, Session, SessionId, SessionManager,
+    SessionManagerBuilder, SignIn, Target,
 };
 use secrets::{Secrets, Texts};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -367,6 +371,72 @@ fn lines_of(work: impl FnOnce()) -> Vec<String> {
 fn lines_of(work: impl FnOnce()) -> Vec<String> {
     work();
     Vec::new()
+}
+
+#[test]
+fn no_key_in_what_rotations_and_sources_say() {
+    let (ring, _, mut secrets) = two_keys();
+    let (mut texts, folder) = (Texts::default(), Folder::new());
+    // The first key ends before the second one takes over everywhere.
+    let ring = ring.replacen('\n', " open_until=2099-09-22T14:13:21Z\n", 1);
+    let ring = ring.replace("2026-09-22T14:13:20Z", "2099-09-22T14:13:20Z");
+    let now = std::time::SystemTime::now();
+    let parsed: KeyRing = ring.parse().unwrap();
+    let rotation = Rotation::default();
+    let active = parsed.status(now)[0].id();
+    for rotated in [
+        parsed.rotate(&rotation, now).unwrap(),
+        parsed.revoke_keys(&[active], &rotation, now).unwrap(),
+    ] {
+        secrets.ring(&rotated.ring().expose_text());
+        texts.debug(&rotated);
+        rotated.changes().iter().for_each(|change| texts.debug((change, change.to_string())));
+        rotated.ring().check(&rotation, now).iter().for_each(|found| texts.debug(found));
+    }
+    for found in parsed.check(&rotation, now) {
+        texts.debug((&found, found.to_string()));
+    }
+    texts.debug(&rotation);
+
+    let path = folder.file("keys", &ring);
+    folder.mode(0o644, "keys");
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let writer = Arc::clone(&log);
+    let observer = move |event: &Event<'_>| writer.lock().unwrap().push(format!("{event:?}"));
+    let keys = KeyRing::watch(FileKeys::new(&path)).unwrap();
+    let sessions =
+        SessionManager::builder("shop", keys.clone()).observer(observer).build().unwrap();
+    let broken = [
+        ring.replace("open_until", OTHER),
+        ring.lines().next().unwrap()[12..].to_owned(),
+        ring.lines().nth(1).unwrap().to_owned(),
+        ring[..ring.len() - 30].to_owned(),
+        format!("{ring}\n{ring}"),
+    ];
+    let bytes = [ring.as_bytes(), b"\xff"].concat();
+    for bad in broken.iter().map(String::as_bytes).chain([&*bytes]) {
+        folder.file("keys", bad);
+        texts.error(ErrorKind::KeyRing, &keys.reload_now().unwrap_err());
+        let directory = DirectoryKeys::new(folder.path());
+        if let Err(error) = KeyRing::watch(DirectoryKeys::new(folder.path())) {
+            texts.error(ErrorKind::KeyRing, &error);
+        }
+        let _ = directory.load();
+        texts.debug((&directory, directory.name(), directory.warning()));
+    }
+    let file = FileKeys::new(&path);
+    texts.debug((&file, file.name(), file.warning(), EnvKeys::new("KEYS")));
+    texts.debug((&keys, keys.last_error(), Keys::from(keys.clone())));
+    texts.debug(&sessions);
+
+    let log = log.lock().unwrap();
+    let told = ["KeyRingLoaded", "KeySourceWarning", "KeyRingFailed"];
+    #[cfg(unix)]
+    for name in told.iter().chain(&["KeyEndsEarly"]) {
+        assert!(log.iter().any(|event| event.starts_with(name)), "{name}: {log:?}");
+    }
+    texts.0.extend(log.iter().map(|text| ("event".to_owned(), text.clone())));
+    secrets.assert_absent(&texts);
 }
 
 #[test]

@@ -10,6 +10,9 @@
     reason = "helpers of tests"
 )]
 
+#[path = "common/folder.rs"]
+mod folder;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -21,8 +24,12 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use folder::Folder;
 use hmac::{Hmac, KeyInit, Mac};
-use sealed_session::{KeyRing, ManualClock, Map, Session, SessionManager};
+use sealed_session::{
+    DirectoryKeys, FileKeys, KeyRing, KeySource as _, ManualClock, Map, Rotation, Session,
+    SessionManager,
+};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -58,6 +65,52 @@ fn the_keys_of_a_refused_ring_are_gone_from_memory() {
         });
 
         assert_eq!(found, Found::default());
+    });
+}
+
+#[test]
+fn the_keys_of_a_followed_source_are_gone_from_memory() {
+    in_its_own_process("the_keys_of_a_followed_source_are_gone_from_memory", |keys| {
+        let found = after(keys, |keys| {
+            let folder = Folder::new();
+            let text = ring_text(keys, "");
+            let (first, second) = text.split_at(text.find('\n').unwrap() + 1);
+            let path = folder.file("whole", &*text);
+            let parts = folder.directory("parts");
+            folder.file("parts/a", first);
+            folder.file("parts/b", second);
+            drop(text);
+            let file = KeyRing::watch(FileKeys::new(path)).unwrap();
+            let directory = KeyRing::watch(DirectoryKeys::new(parts)).unwrap();
+            assert_eq!(file.ring().fingerprint(), directory.ring().fingerprint());
+            // Refused, read again without a change, and with one.
+            let text = ring_text(keys, "seal_from=tomorrow");
+            folder.file("whole", &*text);
+            assert!(file.reload_now().unwrap_err().to_string().contains("line 16"));
+            drop(text);
+            directory.reload_now().unwrap();
+            let text = ring_text(keys, "revoked");
+            folder.file("whole", &*text);
+            drop(text);
+            file.reload_now().unwrap();
+            let (rotation, now) = (Rotation::default(), SystemTime::UNIX_EPOCH + 16 * DAY);
+            drop(file.ring().revoke_keys(&[], &rotation, now).unwrap());
+        });
+
+        assert_eq!(found, Found::default());
+        // What is done last leaves nothing either: after it, nothing else uses the memory again.
+        let found = after(keys, |keys| {
+            let folder = Folder::new();
+            let path = folder.file("keys", &*ring_text(keys, ""));
+            drop(FileKeys::new(path).load().unwrap());
+        });
+        assert_eq!(found, Found::default(), "file");
+        let found = after(keys, |keys| {
+            let folder = Folder::new();
+            folder.file("keys", &*ring_text(keys, ""));
+            drop(DirectoryKeys::new(folder.path()).load().unwrap());
+        });
+        assert_eq!(found, Found::default(), "directory");
     });
 }
 

@@ -57,6 +57,11 @@ fn next(
     now: SystemTime,
 ) -> Result<Rotated, Failure> {
     let keys = ring.status(now);
+    let holds = |id: &&KeyId| keys.iter().any(|key| key.id() == **id);
+    if let Some(id) = args.revoke.iter().find(|id| !holds(id)) {
+        let ids: Vec<_> = keys.iter().map(|key| key.id().to_string()).collect();
+        return Err(format!("{}: no key {id}: it holds {}", file.display(), ids.join(", ")).into());
+    }
     let active = keys.iter().find(|key| key.state() == KeyState::Active).map(KeyStatus::id);
     if let Some(active) = active.filter(|id| args.revoke.contains(id) && !args.now) {
         return Err(format!(
@@ -112,6 +117,9 @@ impl Told<'_> {
             },
             RingChange::Revoked(id) => format!("revoked {id}: refused wherever this file is read"),
             RingChange::OpenUntil(id) => match self.key(id).and_then(KeyStatus::open_until) {
+                Some(since) if self.key(id).map(KeyStatus::state) == Some(KeyState::Revoked) => {
+                    format!("noted that {id} is revoked, at the latest since {}", show::date(since))
+                }
                 Some(until) => format!("set the end of {id}: opens until {}", self.date(until)),
                 None => format!("removed the end of {id}: it has no successor now"),
             },

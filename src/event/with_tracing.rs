@@ -5,7 +5,9 @@ use std::error::Error as _;
 use tracing::{debug, info, warn};
 
 use super::{Event, Observer};
+use crate::clock::Timestamp;
 use crate::error::ErrorKind;
+use crate::key::Date;
 
 /// Writes every event to `tracing`, target `sealed_session`.
 ///
@@ -71,7 +73,8 @@ impl Observer for TracingObserver {
                 warn!(target: "sealed_session", warning, "key source");
             }
             Event::KeyEndsEarly { key, needed } => {
-                warn!(target: "sealed_session", %key, ?needed, "key ends early");
+                let needed = Date(Timestamp::from_system(*needed));
+                warn!(target: "sealed_session", %key, %needed, "key ends early");
             }
             Event::ListStale => warn!(target: "sealed_session", "revocation list stale"),
             Event::ListFull => warn!(target: "sealed_session", "revocation list full"),

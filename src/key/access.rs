@@ -1,7 +1,7 @@
 //! Who may write the place where keys lie: whoever can, can put in a key that they know.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::source::Fault;
@@ -20,21 +20,40 @@ pub(super) fn check_file(file: &File) -> Result<Option<String>, Fault> {
 }
 
 /// Refuses a path that others could put another file at: the file's directory, and that of each
-/// link on the way to it.
+/// link on the way to it, whether it leads to a file or to a directory.
 #[cfg(unix)]
 pub(super) fn check_directory_of(path: &Path) -> Result<(), Fault> {
-    let mut path = path.to_owned();
-    // As many links as Linux follows.
-    for _ in 0..40 {
-        let Some(directory) = directory_of(&path)? else { return Ok(()) };
-        let entry = fs::symlink_metadata(&path)?;
-        check_directory(&directory, &entry)?;
-        if !entry.is_symlink() {
-            return Ok(());
+    let mut here = PathBuf::new();
+    let mut ahead = steps(&std::path::absolute(path)?);
+    let mut links = 0_u8;
+    while let Some(step) = ahead.pop() {
+        if step == ".." {
+            here.pop();
+            continue;
         }
-        path = directory.join(fs::read_link(&path)?);
+        let there = here.join(&step);
+        let entry = fs::symlink_metadata(&there)?;
+        if entry.is_symlink() || ahead.is_empty() {
+            check_directory(&here, &entry)?;
+        }
+        if !entry.is_symlink() {
+            here = there;
+            continue;
+        }
+        links = links.saturating_add(1);
+        // As many as Linux follows.
+        if links > 40 {
+            return Err(Fault::Refused("too many links: give the path that they lead to".into()));
+        }
+        ahead.extend(steps(&fs::read_link(&there)?));
     }
-    Err(Fault::Refused("too many links".into()))
+    Ok(())
+}
+
+/// The parts of a path, the first one last.
+#[cfg(unix)]
+fn steps(path: &Path) -> Vec<OsString> {
+    path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }
 
 #[cfg(unix)]
@@ -55,14 +74,6 @@ fn check_directory(directory: &Path, entry: &Metadata) -> Result<(), Fault> {
         )
         .into(),
     ))
-}
-
-/// Where the entry of this path stands; None for the root.
-#[cfg(unix)]
-fn directory_of(path: &Path) -> Result<Option<PathBuf>, io::Error> {
-    let Some(parent) = path.parent() else { return Ok(None) };
-    let here = parent.as_os_str().is_empty();
-    fs::canonicalize(if here { Path::new(".") } else { parent }).map(Some)
 }
 
 #[cfg(unix)]

@@ -134,7 +134,8 @@ impl KeyRing {
         self.active(now).map(|entry| &entry.key).ok_or_else(|| {
             let first = self.unrevoked().filter_map(|entry| entry.seal_from).min();
             let begins = text::Date(first.unwrap_or_default());
-            let detail = format!("no key seals yet: the first one begins at {begins}");
+            let detail =
+                format!("no key seals yet by this clock: the first one begins at {begins}");
             Error::with_detail(ErrorKind::KeyRing, detail)
         })
     }
@@ -168,10 +169,6 @@ impl KeyRing {
     pub(crate) fn is_superseded(&self, id: KeyId, now: Timestamp) -> bool {
         let begun = |entry: &Entry| entry.key.id() == id && entry.seal_from <= Some(now);
         self.entries.iter().any(begun) && !self.is_active(id, now)
-    }
-
-    pub(super) fn has(&self, id: KeyId) -> bool {
-        self.entry(id).is_some()
     }
 
     pub(super) fn is_unrevoked(&self, id: KeyId) -> bool {

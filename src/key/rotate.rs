@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use super::ring::{Entry, refused};
-use super::text::{Date, MAX_KEYS};
+use super::text::{Date, LAST_DATE, MAX_KEYS};
 use super::{Key, KeyId, KeyRing};
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -55,8 +55,8 @@ impl Rotation {
         }
     }
 
-    /// Sets how long a new key waits until it seals: longer than it takes to bring the new text to
-    /// every server. A server that does not have the key by then treats those who come with a
+    /// Sets how long a new key waits until it seals: longer, by 2 × `clock_skew`, than it takes to
+    /// bring the new text to every server. A server that does not have the key by then treats those who come with a
     /// session under it as anonymous, until it has.
     #[must_use]
     pub fn activation_delay(self, activation_delay: Duration) -> Self {
@@ -235,7 +235,9 @@ impl KeyRing {
         self.seal_key(draft.now)?;
         draft.drop_unneeded();
         if !draft.has_pending() {
-            draft.add(Key::generate()?, draft.now.plus(rotation.activation_delay));
+            // Without any delay it would seal at once, and a second rotation add another one.
+            let delay = rotation.activation_delay.max(SECOND);
+            draft.add(Key::generate()?, draft.now.plus(delay));
         }
         draft.finish(self)
     }
@@ -243,14 +245,15 @@ impl KeyRing {
     /// Returns this ring with keys marked revoked: every session sealed under them ends as soon as
     /// servers have read the text.
     ///
-    /// Where the active key is among them, a fresh key takes over at once: it seals since a moment
+    /// Where the active key is among them, or none is active, a fresh key takes over at once: it seals since a moment
     /// ago, so that a server whose clock is behind can use it as well. A revoked key that waited to
-    /// seal is replaced. Doing it twice is as doing it once.
+    /// seal is replaced. A full ring loses its oldest keys that no longer open, though they would
+    /// have stayed listed for longer. Doing it twice is as doing it once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyRing`](crate::ErrorKind::KeyRing) for an id that is not in the ring, or when the ring is full: 16 keys,
-    /// none of which may go. [`ErrorKind::Random`](crate::ErrorKind::Random) without random bytes.
+    /// [`ErrorKind::KeyRing`](crate::ErrorKind::KeyRing) for an id that is not in the ring, when no key
+    /// has begun, or when the ring is full of keys that open. [`ErrorKind::Random`](crate::ErrorKind::Random) without random bytes.
     pub fn revoke_keys(
         &self,
         ids: &[KeyId],
@@ -258,20 +261,24 @@ impl KeyRing {
         now: SystemTime,
     ) -> Result<Rotated, Error> {
         let mut draft = Draft::new(self, rotation, now);
-        let active = self.seal_key(draft.now)?.id();
+        let active = match self.seal_key(draft.now) {
+            Ok(key) => Some(key.id()),
+            // It was marked by hand.
+            Err(_) if self.revoked_has_begun(draft.now) => None,
+            Err(error) => return Err(error),
+        };
         let waited = draft.has_pending();
         for id in ids {
             draft.revoke(*id)?;
         }
-        if !draft.changes.is_empty() {
-            draft.drop_unneeded();
-        }
-        if draft.changes.contains(&RingChange::Revoked(active)) {
+        if active.is_none_or(|id| draft.changes.contains(&RingChange::Revoked(id))) {
             draft.add(Key::generate()?, draft.now.minus(rotation.clock_slack));
         }
         if waited && !draft.has_pending() {
-            draft.add(Key::generate()?, draft.now.plus(rotation.activation_delay));
+            let delay = rotation.activation_delay.max(SECOND);
+            draft.add(Key::generate()?, draft.now.plus(delay));
         }
+        draft.make_room(ids);
         draft.finish(self)
     }
 
@@ -309,10 +316,14 @@ impl KeyRing {
         findings
     }
 
+    fn revoked_has_begun(&self, now: Timestamp) -> bool {
+        self.entries().iter().any(|entry| entry.revoked && entry.seal_from <= Some(now))
+    }
+
     /// Until when a key has to open, if it has a successor.
     fn needed(&self, entry: &Entry, rotation: &Rotation) -> Option<Timestamp> {
         let successor = successor(self.entries(), entry).filter(|_| !entry.revoked)?;
-        successor.seal_from.map(|from| from.plus(rotation.overlap()))
+        successor.seal_from.map(|from| dated(from.plus(rotation.overlap())))
     }
 }
 
@@ -335,14 +346,15 @@ impl<'a> Draft<'a> {
     }
 
     fn add(&mut self, key: Key, seal_from: Timestamp) {
-        let mut seal_from = seal_from.whole_second();
+        let mut seal_from = dated(seal_from);
         // Equal dates would leave it open which key seals, and so would a key that is to take over
         // and lies before one that has begun.
         let begun = |entry: &&Entry| !entry.revoked && entry.seal_from <= Some(self.now);
         if let Some(last) = self.entries.iter().filter(begun).filter_map(|e| e.seal_from).max() {
             seal_from = seal_from.max(last.plus(SECOND));
         }
-        while self.entries.iter().any(|entry| entry.seal_from == Some(seal_from)) {
+        let taken = |at| self.entries.iter().any(|e| !e.revoked && e.seal_from == Some(at));
+        while taken(seal_from) {
             seal_from = seal_from.plus(SECOND);
         }
         self.changes.push(RingChange::Added(key.id()));
@@ -369,24 +381,45 @@ impl<'a> Draft<'a> {
         self.changes.extend(gone.iter().map(|entry| RingChange::Dropped(entry.key.id())));
     }
 
+    /// Takes out the oldest keys that open nowhere, where there are too many; none of `kept`.
+    fn make_room(&mut self, kept: &[KeyId]) {
+        while self.entries.len() > MAX_KEYS {
+            let over = |entry: &&Entry| self.is_over(entry) && !kept.contains(&entry.key.id());
+            let over = self.entries.iter().filter(over);
+            let Some(id) = over.min_by_key(|entry| entry.seal_from).map(|entry| entry.key.id())
+            else {
+                return;
+            };
+            self.entries.retain(|entry| entry.key.id() != id);
+            self.changes.push(RingChange::Dropped(id));
+        }
+    }
+
+    /// Whether this key no longer opens on any server, which then lets it be taken out. Not so a key
+    /// that was only just revoked: a server that missed that would take the ring for an older one.
+    fn is_over(&self, entry: &Entry) -> bool {
+        let Rotation { reload_lag, clock_slack, .. } = *self.rotation;
+        entry.is_past(self.now.minus(reload_lag.saturating_add(clock_slack)))
+    }
+
     /// Whether no session under this key can be alive, on any server.
     fn is_unneeded(&self, entry: &Entry) -> bool {
         let Some(successor) = successor(&self.entries, entry) else { return false };
         let Rotation { reload_lag, clock_slack, longest, .. } = *self.rotation;
         let last_seal = successor.seal_from.map(|from| from.plus(reload_lag).plus(clock_slack));
-        (entry.revoked || entry.is_past(self.now))
-            && last_seal.is_some_and(|at| at.plus(longest) <= self.now)
+        self.is_over(entry) && last_seal.is_some_and(|at| at.plus(longest) <= self.now)
     }
 
-    /// Gives each key the end that follows from its successor.
+    /// Gives each key the end that follows from its successor, and a revoked one the end it had.
     fn set_ends(&mut self) {
         for at in 0..self.entries.len() {
-            let Some(entry) = self.entries.get(at).filter(|entry| !entry.revoked) else { continue };
+            let Some(entry) = self.entries.get(at) else { continue };
             let open_until = self.end(entry);
             if open_until != entry.open_until {
                 let id = entry.key.id();
-                // Of an added key it goes without saying.
-                if !self.changes.contains(&RingChange::Added(id)) {
+                // Of a key that was added or revoked it goes without saying.
+                let said = [RingChange::Added(id), RingChange::Revoked(id)];
+                if !said.iter().any(|change| self.changes.contains(change)) {
                     self.changes.push(RingChange::OpenUntil(id));
                 }
                 self.entries.iter_mut().skip(at).take(1).for_each(|e| e.open_until = open_until);
@@ -395,11 +428,18 @@ impl<'a> Draft<'a> {
     }
 
     fn end(&self, entry: &Entry) -> Option<Timestamp> {
+        if entry.revoked {
+            // When it was revoked, or found to be: from then on counts how long it stays listed.
+            let now = dated(self.now);
+            return Some(entry.open_until.map_or(now, |until| until.min(now)));
+        }
         // The key that was to follow was revoked: this one has to go on.
         let from = successor(&self.entries, entry)?.seal_from?;
-        let needed = from.plus(self.rotation.overlap()).whole_second();
+        let needed = dated(from.plus(self.rotation.overlap()));
+        let Rotation { reload_lag, clock_slack, .. } = *self.rotation;
         Some(match entry.open_until {
-            None => needed,
+            // It opens now, so servers would not let it be taken out before they knew of its end.
+            None => needed.max(dated(self.now.plus(reload_lag).plus(clock_slack).plus(SECOND))),
             // It is over, and stays over. A key between may have gone, and no gap may be left.
             Some(until) if until <= self.now => until.max(from),
             Some(until) => until.max(needed),
@@ -414,6 +454,11 @@ impl<'a> Draft<'a> {
         }
         Ok(Rotated { ring: KeyRing::rotated(&entries)?, changes })
     }
+}
+
+/// The same instant, or the next one that a date in a ring can have.
+fn dated(at: Timestamp) -> Timestamp {
+    at.whole_second().min(LAST_DATE)
 }
 
 /// The key that takes over from this one.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind as Io, Read};
 use std::path::{Path, PathBuf};
@@ -175,7 +175,17 @@ impl DirectoryKeys {
                 version?
             }
         };
-        let mut names = fs::read_dir(&version)?
+        let found = Self::join(&version)?;
+        // Once the link has moved, files of the old version are taken away, one after the other.
+        let moved = match fs::canonicalize(&data) {
+            Err(error) if error.kind() == Io::NotFound => fs::canonicalize(&self.path)? != version,
+            now => now? != version,
+        };
+        if moved { Err(Fault::Moved) } else { Ok(found) }
+    }
+
+    fn join(version: &Path) -> Result<(Found, String), Fault> {
+        let mut names = fs::read_dir(version)?
             .map(|entry| entry.map(|entry| entry.file_name()))
             .collect::<Result<Vec<OsString>, io::Error>>()?;
         names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
@@ -188,7 +198,7 @@ impl DirectoryKeys {
             if fs::metadata(&path)?.is_dir() {
                 continue;
             }
-            let part = read(&path)?;
+            let part = read(&path).map_err(|fault| fault.within(&name))?;
             if text.len().saturating_add(part.text.len()) > MAX_TEXT {
                 return Err(Fault::Refused(TOO_LONG.into()));
             }
@@ -218,8 +228,8 @@ impl KeySource for DirectoryKeys {
 
     fn name(&self) -> String {
         match get(&self.lines) {
-            Some(lines) => format!("{} ({lines})", self.path.display()),
-            None => self.path.display().to_string(),
+            Some(lines) if !lines.is_empty() => format!("{} ({lines})", self.path.display()),
+            _ => self.path.display().to_string(),
         }
     }
 
@@ -282,6 +292,8 @@ pub(crate) fn check_place(entry: &Path, path: &Path) -> Result<(), Error> {
 pub(super) enum Fault {
     Io(io::Error),
     Refused(Cow<'static, str>),
+    /// A link was moved to another version while this one was read.
+    Moved,
 }
 
 impl Fault {
@@ -293,6 +305,21 @@ impl Fault {
             }
             Self::Io(error) => refused(&format!("{path}: {error}")),
             Self::Refused(reason) => refused(&format!("{path}: {reason}")),
+            Self::Moved => refused(&format!(
+                "{path}: it changed each time it was read: bring it out less often"
+            )),
+        }
+    }
+
+    /// The same about a file of a directory. One that is gone may be there at the next look.
+    fn within(self, name: &OsStr) -> Self {
+        let name = name.display();
+        match self {
+            Self::Io(error) if error.kind() != Io::NotFound => {
+                Self::Refused(format!("{name}: {error}").into())
+            }
+            Self::Refused(reason) => Self::Refused(format!("{name}: {reason}").into()),
+            fault => fault,
         }
     }
 }
@@ -309,6 +336,7 @@ const TOO_LONG: &str = "over 64 KiB of text: keep at most 16 keys";
 fn steadily<T>(mut read: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
     for _ in 0..2 {
         match read() {
+            Err(Fault::Moved) => {}
             Err(Fault::Io(error)) if error.kind() == Io::NotFound => {}
             done => return done,
         }
@@ -326,7 +354,7 @@ struct Found {
 fn read(path: &Path) -> Result<Found, Fault> {
     // Before it is opened, since opening a pipe waits for somebody to write into it.
     if !fs::metadata(path)?.is_file() {
-        return Err(Fault::Refused("not a file".into()));
+        return Err(Fault::Refused("not a file: give the path of the file with the ring".into()));
     }
     access::check_directory_of(path)?;
     let file = File::open(path)?;
@@ -344,7 +372,9 @@ fn read(path: &Path) -> Result<Found, Fault> {
             let mut bytes = error.into_bytes();
             let ends = bytes.iter().take(good).filter(|byte| matches!(byte, b'\n' | b';')).count();
             bytes.zeroize();
-            Err(Fault::Refused(format!("line {}: not UTF-8", ends.saturating_add(1)).into()))
+            Err(Fault::Refused(
+                format!("line {}: not UTF-8: copy the text again", ends.saturating_add(1)).into(),
+            ))
         }
     }
 }

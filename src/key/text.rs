@@ -134,6 +134,7 @@ const OPEN_UNTIL: &str = "open_until=";
 const REVOKED: &str = "revoked";
 /// 9999-12-31T23:59:59Z.
 const LAST_SECOND: i64 = 253_402_300_799;
+pub(super) const LAST_DATE: Timestamp = Timestamp::from_millis(253_402_300_799_000);
 
 type Reason = &'static str;
 

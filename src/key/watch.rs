@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 
 use super::alarm::Alarm;
-use super::{KeyId, KeyRing, KeySource, KeyState, Keys};
+use super::{KeyId, KeyRing, KeySource, KeyState, KeyStatus, Keys};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::error::{Error, ErrorKind};
 use crate::random;
@@ -27,7 +27,8 @@ impl KeyRing {
     ///
     /// What cannot be used leaves the ring as it is and is told as an event: whatever does not read
     /// as a ring, and a ring that is older than the present one, which shows in that it lacks a key
-    /// that still opens, or has a key without `revoked` that this process knows as revoked.
+    /// that still opens, or has a key without `revoked` that this process knows as revoked. So is
+    /// one in which the active key is over all at once and not `revoked`: a date is wrong.
     ///
     /// The thread is named `session-keys` and ends when the last handle is dropped. A process that
     /// forks has to call this after it forked.
@@ -227,7 +228,9 @@ impl Watch {
     fn tell(&self, news: &KeyNews<'_>) {
         let listeners = locked(&self.listeners).clone();
         for listener in listeners {
-            if !listener(news) {
+            // One that panics shall not keep the others from hearing.
+            let stays = catch_unwind(AssertUnwindSafe(|| listener(news))).unwrap_or(true);
+            if !stays {
                 locked(&self.listeners).retain(|other| !Arc::ptr_eq(other, &listener));
             }
         }
@@ -259,6 +262,9 @@ struct Loaded {
 impl Loader {
     fn load(&mut self, current: Option<&KeyRing>, now: Timestamp) -> Result<Loaded, Error> {
         let text = match catch_unwind(AssertUnwindSafe(|| self.source.load())) {
+            Ok(Err(error)) if error.kind() == ErrorKind::Backend => {
+                return Err(error.at(&self.source.name()));
+            }
             Ok(text) => text?,
             Err(_) => return Err(Error::backend("the key source panicked").at(&self.source.name())),
         };
@@ -286,17 +292,21 @@ impl Loader {
         let opens =
             |state| matches!(state, KeyState::Pending | KeyState::Active | KeyState::AcceptOnly);
         let old = current.map(|current| current.status(now.to_system())).unwrap_or_default();
-        match old.iter().find(|key| opens(key.state()) && !ring.has(key.id())) {
-            Some(key) => {
-                let detail = format!(
-                    "key {} is missing, though it still opens: an older ring, or its line was \
-                     deleted; to end it at once mark it `revoked`",
-                    key.id()
-                );
-                Err(Error::with_detail(ErrorKind::KeyRing, detail))
-            }
-            None => Ok(ring),
+        let new = ring.status(now.to_system());
+        for key in old.iter().filter(|key| opens(key.state())) {
+            let id = key.id();
+            let wrong = match new.iter().find(|other| other.id() == id).map(KeyStatus::state) {
+                None => "is missing, though it still opens: an older ring, or its line was deleted",
+                // The end of a key that is superseded may well be moved, and pass before it is read.
+                Some(KeyState::Expired) if key.state() == KeyState::Active => {
+                    "is active and would end at once: its open_until lies in the past"
+                }
+                Some(_) => continue,
+            };
+            let detail = format!("key {id} {wrong}; to end it at once mark it `revoked`");
+            return Err(Error::with_detail(ErrorKind::KeyRing, detail));
         }
+        Ok(ring)
     }
 }
 
