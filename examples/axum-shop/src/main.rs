@@ -6,10 +6,17 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `ADDR` | where to listen | `127.0.0.1:3000` |
-//! | `DATA` | the directory of the key file | `target/axum-shop` |
+//! | `DATA` | the directory of the key file `session.keys`, made at the first start | `target/axum-shop` |
 //! | `INSECURE_HTTP_COOKIE=1` | a cookie without `Secure`, for a browser that drops the default one on plain http | off |
+//! | `CONFIG` | a TOML file whose table `[session]` has all settings of sessions, in place of the two above | none |
 //!
-//! What to copy from where: `sessions` below builds the session manager, `keys` keeps the key file,
+//! | signal | what the shop does |
+//! |---|---|
+//! | `SIGHUP` | reads the keys at once, which it otherwise does every 30 s; the log says how it went |
+//! | `SIGTERM`, `SIGINT` | stops |
+//!
+//! What to copy from where: `sessions` below builds the session manager, from the shop's own settings
+//! or from a file of them, `reload_at_hangup` is the signal handler, `keys` makes the key file,
 //! `guard` checks every form, `shop` handles the requests.
 
 mod accounts;
@@ -20,12 +27,16 @@ mod pages;
 mod shop;
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
-use std::{env, error};
+use std::{env, error, fs};
 
-use sealed_session::{Cookie, RevocationList, SessionManager, TracingObserver};
+use sealed_session::{
+    Config, Cookie, FileKeys, KeyRing, RevocationList, SessionManager, SessionManagerBuilder,
+    TracingObserver,
+};
+use serde::Deserialize;
 use tokio::net::TcpListener;
 
 /// What stops the shop, as text for whoever started it.
@@ -48,18 +59,17 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> Result<(), Trouble> {
-    let data = PathBuf::from(setting("DATA", "target/axum-shop")?);
-    let router = shop::router(sessions(&data)?);
-
+    let sessions = sessions()?;
     let addr = setting("ADDR", "127.0.0.1:3000")?;
     let listener = TcpListener::bind(&addr)
         .await
         .map_err(|error| format!("cannot listen on ADDR={addr}: {error}"))?;
-    // Before anyone learns the address: from then on a stop may follow.
+    // Before anyone learns the address: from then on signals may come.
+    reload_at_hangup(&sessions)?;
     let (told, told_as_well) = (told_to_stop()?, told_to_stop()?);
     writeln!(io::stdout(), "http://{}/", listener.local_addr()?)?;
 
-    let serving = axum::serve(listener, router).with_graceful_shutdown(told);
+    let serving = axum::serve(listener, shop::router(sessions)).with_graceful_shutdown(told);
     tokio::select! {
         ended = serving.into_future() => Ok(ended?),
         // A request that never ends must not keep the process.
@@ -67,15 +77,13 @@ async fn run() -> Result<(), Trouble> {
     }
 }
 
-/// The session manager of the shop, with its keys in `data`.
-fn sessions(data: &Path) -> Result<SessionManager, Trouble> {
-    let ring = keys::load_or_create(&data.join("session.keys"))?;
-    let cookie = match setting("INSECURE_HTTP_COOKIE", "0")?.as_str() {
-        "1" => Cookie::insecure_http_cookie(),
-        _ => Cookie::default(),
+/// The session manager of the shop.
+fn sessions() -> Result<SessionManager, Trouble> {
+    let builder = match setting("CONFIG", "")?.as_str() {
+        "" => by_default()?,
+        path => by_config(path).map_err(|trouble| format!("CONFIG={path}: {trouble}"))?,
     };
-    let sessions = SessionManager::builder("axum-shop", ring)
-        .cookie(cookie)
+    let sessions = builder
         // Forgotten at a restart, while the keys are kept: a copy of a cookie that was signed out
         // before lives again, until its limits. A shop that cannot accept that, or that runs in
         // several processes, needs a shared list.
@@ -85,6 +93,30 @@ fn sessions(data: &Path) -> Result<SessionManager, Trouble> {
     Ok(sessions)
 }
 
+/// With the shop's own key file.
+fn by_default() -> Result<SessionManagerBuilder, Trouble> {
+    let path = Path::new(&setting("DATA", "target/axum-shop")?).join("session.keys");
+    keys::make_if_missing(&path)?;
+    let keys = KeyRing::watch(FileKeys::new(path))?;
+    let cookie = match setting("INSECURE_HTTP_COOKIE", "0")?.as_str() {
+        "1" => Cookie::insecure_http_cookie(),
+        _ => Cookie::default(),
+    };
+    Ok(SessionManager::builder("axum-shop", keys).cookie(cookie))
+}
+
+/// With all settings from the table `[session]` of the file at `path`.
+fn by_config(path: &str) -> Result<SessionManagerBuilder, Trouble> {
+    let file: ConfigFile = toml::from_str(&fs::read_to_string(path)?)?;
+    Ok(SessionManager::from_config(&file.session)?)
+}
+
+/// Other tables of the file may belong to other parts of an application.
+#[derive(Deserialize)]
+struct ConfigFile {
+    session: Config,
+}
+
 /// The environment variable `name`, or what holds without it.
 fn setting(name: &str, default: &str) -> Result<String, Trouble> {
     match env::var(name) {
@@ -92,6 +124,36 @@ fn setting(name: &str, default: &str) -> Result<String, Trouble> {
         Err(env::VarError::NotPresent) => Ok(default.to_owned()),
         Err(error) => Err(format!("{name}: {error}").into()),
     }
+}
+
+/// Reads the keys anew, from this call on, whenever SIGHUP comes.
+#[cfg(unix)]
+fn reload_at_hangup(sessions: &SessionManager) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let Some(keys) = sessions.keys().watched().cloned() else { return Ok(()) };
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            let keys = keys.clone();
+            // It waits for a file, so not on a thread that serves visitors.
+            let reload = tokio::task::spawn_blocking(move || {
+                keys.reload_now().map(|()| keys.ring().fingerprint())
+            });
+            match reload.await {
+                Ok(Ok(ring)) => tracing::info!(ring, "SIGHUP: keys read"),
+                Ok(Err(error)) => tracing::warn!(%error, "SIGHUP: keys not read"),
+                Err(error) => tracing::error!(%error, "SIGHUP: keys not read"),
+            }
+        }
+    });
+    Ok(())
+}
+
+/// There is no such signal: the keys are read now and again, which is enough.
+#[cfg(windows)]
+fn reload_at_hangup(_: &SessionManager) -> io::Result<()> {
+    Ok(())
 }
 
 /// Waits until it is told to stop, and then for as long as answers under way may take.

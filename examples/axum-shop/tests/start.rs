@@ -5,9 +5,13 @@ mod common;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use common::{Server, command, directory, refused};
+use common::{
+    CONFIG, KEYS, Server, command, command_under_umask, configure, configured_command, directory,
+    refused,
+};
+use sealed_session::{KeyRing, Rotation};
 use serde_json::json;
 
 #[test]
@@ -37,6 +41,23 @@ fn only_its_owner_can_read_the_key_file() {
 
     let mode = fs::metadata(server.data.join("session.keys")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_first_start_passes_its_own_checks_under_any_umask() {
+    use std::os::unix::fs::PermissionsExt;
+
+    for umask in ["000", "002", "077"] {
+        let data = directory("umask").join("made").join("by the shop");
+
+        let server = Server::spawn(command_under_umask(umask, &data), &data);
+
+        let mode = fs::metadata(&data).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "umask {umask}");
+        let (status, log) = server.stop();
+        assert!(status.success() && !log.contains("WARN"), "{log}");
+    }
 }
 
 #[test]
@@ -71,6 +92,38 @@ fn a_key_file_that_others_may_write_stops_the_start() {
     assert!(told.contains(path.to_str().unwrap()) && told.contains("chmod 600"), "{told}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_directory_that_others_may_write_stops_the_start() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let server = Server::start("writable-directory");
+    let data = server.data.clone();
+    server.stop();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o770)).unwrap();
+
+    let told = refused(command(&data));
+
+    assert!(told.contains(data.to_str().unwrap()) && told.contains("chmod 755"), "{told}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_file_that_others_may_read_is_told_in_the_log() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let server = Server::start("readable");
+    let (data, path) = (server.data.clone(), server.data.join("session.keys"));
+    let (_, log) = server.stop();
+    assert!(!log.contains("WARN"), "{log}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+
+    let server = Server::start_in(&data);
+
+    server.await_log(0, "all users may read this file: chmod 600 or 640");
+    assert!(server.log().contains("WARN"));
+}
+
 #[test]
 fn a_directory_that_cannot_be_made_stops_the_start() {
     let data = directory("file");
@@ -80,6 +133,88 @@ fn a_directory_that_cannot_be_made_stops_the_start() {
     let told = refused(command(&data.join("in-the-way")));
 
     assert!(told.contains("in-the-way/session.keys"), "{told}");
+}
+
+#[test]
+fn a_bad_line_of_the_ring_stops_the_start_with_its_file_and_number() {
+    let data = directory("bad-line");
+    configure(&data, "");
+    let keys = data.join(KEYS);
+    let ring = KeyRing::generate().unwrap().expose_text();
+    let mistyped = ring.replace("sealsess_k1_", "sealsess_k1_x");
+    let ends = format!("{} open_until=2020-01-01T00:00:00Z", ring.trim_end());
+
+    for text in [&mistyped, &ends] {
+        fs::write(&keys, text).unwrap();
+        for command in [command(&data), configured_command(&data)] {
+            let told = refused(command);
+            assert!(told.contains(&format!("{}: line 2: ", keys.display())), "{told}");
+            assert!(!told.contains("sealsess"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_key_file_that_the_settings_name_is_for_its_operator_to_make() {
+    let data = directory("not-made");
+    configure(&data, "");
+    let keys = data.join(KEYS);
+
+    let told = refused(configured_command(&data));
+
+    let advice = format!("{}: not found: make one with sealed-session keys new", keys.display());
+    assert!(told.contains(&advice), "{told}");
+    assert!(!keys.exists());
+}
+
+#[test]
+fn settings_that_are_wrong_stop_the_start_with_file_and_place() {
+    let data = directory("wrong");
+    configure(&data, "poll_every = \"1h\"");
+    fs::write(data.join(KEYS), KeyRing::generate().unwrap().expose_text()).unwrap();
+    let config = data.join(CONFIG);
+    let good = fs::read_to_string(&config).unwrap();
+
+    for (text, place) in [
+        (good.replace("poll_every", "poll_evry"), "line 7"),
+        (good.replace("1h", "often"), "line 7"),
+        (good.replace("1h", "0s"), "keys.poll_every"),
+        (good.replace("[session]", "[sessions]"), "`realm`"),
+        ("realm = \"axum-shop\"".to_owned(), "`session`"),
+    ] {
+        fs::write(&config, text).unwrap();
+        let told = refused(configured_command(&data));
+        assert!(told.contains(config.to_str().unwrap()) && told.contains(place), "{told}");
+    }
+    fs::remove_file(&config).unwrap();
+    assert!(refused(configured_command(&data)).contains(config.to_str().unwrap()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_reads_the_keys_at_once_and_keeps_those_that_are_good() {
+    let data = directory("hangup");
+    configure(&data, "poll_every = \"1h\"");
+    let (keys, ring) = (data.join(KEYS), KeyRing::generate().unwrap());
+    fs::write(&keys, ring.expose_text()).unwrap();
+    let server = Server::spawn(configured_command(&data), &data);
+    let mut visitor = server.browser();
+    visitor.sign_in("alice", "wonderland");
+    let rotated = ring.rotate(&Rotation::default(), SystemTime::now()).unwrap();
+    let fingerprint = rotated.ring().fingerprint();
+    fs::write(&keys, rotated.ring().expose_text()).unwrap();
+    let before = server.log();
+    assert!(!before.contains(&fingerprint), "{before}");
+
+    server.signal("HUP");
+
+    server.await_log(before.len(), &format!("SIGHUP: keys read ring=\"{fingerprint}\""));
+    fs::write(&keys, "no ring").unwrap();
+    let before = server.log().len();
+    server.signal("HUP");
+    server.await_log(before, "SIGHUP: keys not read");
+    server.await_log(before, &format!("{}: line 1", keys.display()));
+    assert_eq!(visitor.subject().as_deref(), Some("alice"));
 }
 
 #[test]

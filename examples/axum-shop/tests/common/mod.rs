@@ -9,44 +9,77 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::thread;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use serde_json::Value;
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An empty directory of this test's own.
 pub fn directory(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     match fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{error}"),
         _ => path,
     }
 }
 
 /// The command that starts the shop, with its streams piped.
 pub fn command(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_axum-shop"));
+    prepared(Command::new(SHOP), data)
+}
+
+/// The same, in a shell that sets the umask.
+pub fn command_under_umask(umask: &str, data: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("umask {umask}; exec \"$0\""), SHOP]);
+    prepared(command, data)
+}
+
+const SHOP: &str = env!("CARGO_BIN_EXE_axum-shop");
+
+fn prepared(mut command: Command, data: &Path) -> Command {
     command
         .env("ADDR", "127.0.0.1:0")
         .env("DATA", data)
         .env_remove("INSECURE_HTTP_COOKIE")
+        .env_remove("CONFIG")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
 }
 
+/// Makes the directory `data` and the settings in it, for keys beside them. What is to follow
+/// `path` stands in `more`.
+pub fn configure(data: &Path, more: &str) {
+    fs::create_dir_all(data).unwrap();
+    let keys = data.join(KEYS);
+    let (keys, realm) = (keys.display(), "realm = \"axum-shop\"");
+    let table = format!("[session.keys]\nsource = \"file\"\npath = '{keys}'\n{more}");
+    fs::write(data.join(CONFIG), format!("[session]\n{realm}\n\n{table}\n")).unwrap();
+}
+
+/// The command that starts the shop with the settings in `data`.
+pub fn configured_command(data: &Path) -> Command {
+    let mut command = command(data);
+    command.env("CONFIG", data.join(CONFIG));
+    command
+}
+
+pub const CONFIG: &str = "shop.toml";
+pub const KEYS: &str = "session.keys";
+
 /// A shop that runs until it is dropped.
 pub struct Server {
     child: Child,
     pub addr: String,
     pub data: PathBuf,
-    log: thread::JoinHandle<String>,
+    log: Log,
 }
 
 impl Server {
@@ -63,12 +96,7 @@ impl Server {
     /// Starts `command` and waits for the address that it prints.
     pub fn spawn(mut command: Command, data: &Path) -> Self {
         let mut child = command.spawn().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let log = thread::spawn(move || {
-            let mut log = String::new();
-            stderr.read_to_string(&mut log).unwrap();
-            log
-        });
+        let log = Log::of(child.stderr.take().unwrap());
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
@@ -89,18 +117,30 @@ impl Server {
         Browser { addr: self.addr.clone(), cookies: BTreeMap::new() }
     }
 
-    /// Asks the shop to stop, as a service manager does.
-    pub fn terminate(&self) {
-        let kill = format!("kill -TERM {}", self.child.id());
+    /// What the shop has logged up to now.
+    pub fn log(&self) -> String {
+        self.log.text.lock().unwrap().clone()
+    }
+
+    /// Waits until `word` stands in what is logged after the first `seen` bytes.
+    #[track_caller]
+    pub fn await_log(&self, seen: usize, word: &str) {
+        let found = || self.log()[seen..].contains(word);
+        assert!(eventually(found), "no {word:?} in the log:\n{}", self.log());
+    }
+
+    /// Sends a signal, as a service manager does.
+    pub fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     /// Stops the shop; how it ended, and its log.
     pub fn stop(mut self) -> (ExitStatus, String) {
-        self.terminate();
+        self.signal("TERM");
         let status = wait(&mut self.child);
-        let log = std::mem::replace(&mut self.log, thread::spawn(String::new));
-        (status, log.join().unwrap())
+        self.log.reader.take().unwrap().join().unwrap();
+        (status, self.log())
     }
 }
 
@@ -112,17 +152,54 @@ impl Drop for Server {
     }
 }
 
-/// Waits for a process to end, and kills it if it does not.
-pub fn wait(child: &mut Child) -> ExitStatus {
+/// The log of a shop, as it is written.
+struct Log {
+    text: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Log {
+    fn of(stderr: ChildStderr) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&text);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                let mut text = written.lock().unwrap();
+                text.push_str(&line.unwrap());
+                text.push('\n');
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+}
+
+/// Asks again and again; whether the answer came to be yes in time.
+pub fn eventually(holds: impl FnMut() -> bool) -> bool {
+    eventually_within(PATIENCE, holds)
+}
+
+pub fn eventually_within(patience: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
+    loop {
+        // Asked once more after the time is over: what counts is what holds.
+        let late = begun.elapsed() >= patience;
+        if holds() {
+            return true;
+        }
+        if late {
+            return false;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    child.kill().unwrap();
-    panic!("the process does not end");
+}
+
+/// Waits for a process to end, and kills it if it does not.
+pub fn wait(child: &mut Child) -> ExitStatus {
+    if !eventually(|| child.try_wait().unwrap().is_some()) {
+        child.kill().unwrap();
+        panic!("the process does not end");
+    }
+    child.wait().unwrap()
 }
 
 /// Starts a shop that refuses to run; what it says.
@@ -148,12 +225,31 @@ impl Browser {
         Self { addr: server.addr.clone(), cookies: self.cookies.clone() }
     }
 
+    /// Goes on at another server of the shop, which the visitor does not notice.
+    pub fn turn_to(&mut self, addr: &str) {
+        addr.clone_into(&mut self.addr);
+    }
+
     pub fn get(&mut self, path: &str) -> Answer {
+        self.try_get(path).unwrap()
+    }
+
+    pub fn try_get(&mut self, path: &str) -> io::Result<Answer> {
         self.request("GET", path, &[], "")
     }
 
     /// Sends a form as it stands, without the token.
     pub fn post_bare(&mut self, path: &str, headers: &[&str], fields: &[(&str, &str)]) -> Answer {
+        self.try_post(path, headers, fields).unwrap()
+    }
+
+    /// Like [`post_bare`](Self::post_bare).
+    pub fn try_post(
+        &mut self,
+        path: &str,
+        headers: &[&str],
+        fields: &[(&str, &str)],
+    ) -> io::Result<Answer> {
         self.request("POST", path, headers, &encode(fields))
     }
 
@@ -179,7 +275,13 @@ impl Browser {
         self.whoami().get("subject")?.as_str().map(str::to_owned)
     }
 
-    fn request(&mut self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> io::Result<Answer> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.addr);
         head.push_str("Connection: close\r\n");
         for (name, value) in &self.cookies {
@@ -192,14 +294,14 @@ impl Browser {
             head.push_str("Content-Type: application/x-www-form-urlencoded\r\n");
             write!(head, "Content-Length: {}\r\n", body.len()).unwrap();
         }
-        let mut stream = TcpStream::connect(&self.addr).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
+        let mut stream = TcpStream::connect(&self.addr)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let answer = Answer::read(&answer);
+        stream.read_to_string(&mut answer)?;
+        let answer = Answer::read(&answer).ok_or(io::ErrorKind::InvalidData)?;
         answer.header("set-cookie").into_iter().for_each(|set_cookie| self.take(set_cookie));
-        answer
+        Ok(answer)
     }
 
     /// Does what a browser does with one `Set-Cookie` value.
@@ -221,15 +323,16 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn read(text: &str) -> Self {
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    /// None if the text is no whole answer.
+    fn read(text: &str) -> Option<Self> {
+        let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers = lines
             .map(|line| line.split_once(": ").unwrap())
             .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             .collect();
-        Self { status, body: body.to_owned(), headers }
+        Some(Self { status, body: body.to_owned(), headers })
     }
 
     /// The one value of a header.
