@@ -27,6 +27,8 @@ use crate::error::{Error, ErrorKind};
 use crate::random;
 
 pub use ring::KeyRing;
+#[cfg(feature = "cli")]
+pub(crate) use rotate::HEAD_START;
 pub use rotate::{RingChange, RingFinding, Rotated, Rotation};
 #[cfg(feature = "cli")]
 pub(crate) use source::check_place;

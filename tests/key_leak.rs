@@ -9,7 +9,7 @@ mod fleet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use common::{Browser, MILLI, MINUTE, SECOND, answer, is_alive, open, recorder, signed_in};
+use common::{Browser, HOUR, MILLI, MINUTE, SECOND, answer, is_alive, open, recorder, signed_in};
 use fleet::key;
 use sealed_session::{
     Error, ErrorKind, KeyRing, KeyState, KeyStatus, ManualClock, Map, Policy, RevocationList,
@@ -153,5 +153,21 @@ fn a_key_that_leaks_in_its_first_second_has_a_successor_at_once() {
 
         let states: Vec<_> = revoked.ring().status(now).iter().map(KeyStatus::state).collect();
         assert_eq!(states, [KeyState::Revoked, KeyState::Revoked, KeyState::Active], "{millis}");
+    }
+}
+
+#[test]
+fn a_leak_is_ended_though_the_clock_of_whoever_ends_it_is_set_by_the_wrong_zone() {
+    let rotation = Rotation::default();
+    let now = SystemTime::UNIX_EPOCH + 1_800_000_000 * SECOND;
+    let ring = format!("{} seal_from=2026-01-01T00:00:00Z", key());
+    let ring: KeyRing = ring.parse().unwrap();
+    let leaked = [ring.status(now)[0].id()];
+
+    for wrong in [now + 14 * HOUR, now, now - 12 * HOUR] {
+        let revoked = ring.revoke_keys(&leaked, &rotation, wrong).unwrap();
+
+        let states: Vec<_> = revoked.ring().status(now).iter().map(KeyStatus::state).collect();
+        assert_eq!(states, [KeyState::Revoked, KeyState::Active]);
     }
 }

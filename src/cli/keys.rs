@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Display;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -12,10 +12,7 @@ use super::ring_file::RingFile;
 use super::settings::{self, Ring};
 use super::{Failure, Status, Streams, show};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
-use crate::key::{KeyRing, KeyStatus};
-
-/// A fresh key seals since this long, so that a server whose clock is behind can start.
-const HEAD_START: Duration = Duration::from_secs(3_600);
+use crate::key::{HEAD_START, KeyRing, KeyStatus};
 
 pub(super) fn new(args: &New, streams: &mut Streams) -> Result<Status, Failure> {
     let now = SystemClock.now();

@@ -15,6 +15,9 @@ use crate::policy::Policy;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
+/// A key that is to seal at once seals since a day ago: so that it does on every server, be its clock
+/// behind or the clock of whoever made the key set by the wrong zone.
+pub(crate) const HEAD_START: Duration = DAY;
 
 /// How keys follow each other: when a new one seals, and how long the old one still opens.
 ///
@@ -228,8 +231,9 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyRing`](crate::ErrorKind::KeyRing) when no key is active now, or the ring is full: 16 keys, none of which
-    /// may go. [`ErrorKind::Random`](crate::ErrorKind::Random) without random bytes.
+    /// [`ErrorKind::KeyRing`](crate::ErrorKind::KeyRing) when no key is active now, or the ring is
+    /// full: 16 keys, none of which may go.
+    /// [`ErrorKind::Random`](crate::ErrorKind::Random) without random bytes.
     pub fn rotate(&self, rotation: &Rotation, now: SystemTime) -> Result<Rotated, Error> {
         let mut draft = Draft::new(self, rotation, now);
         self.seal_key(draft.now)?;
@@ -245,15 +249,16 @@ impl KeyRing {
     /// Returns this ring with keys marked revoked: every session sealed under them ends as soon as
     /// servers have read the text.
     ///
-    /// Where the active key is among them, or none is active, a fresh key takes over at once: it seals since a moment
-    /// ago, so that a server whose clock is behind can use it as well. A revoked key that waited to
-    /// seal is replaced. A full ring loses its oldest keys that no longer open, though they would
-    /// have stayed listed for longer. Doing it twice is as doing it once.
+    /// Where the active key is among them, or none is active, a fresh key takes over at once: it
+    /// seals since a day ago, so that it does on every server, whatever its clock or yours. A revoked
+    /// key that waited to seal is replaced. A full ring loses its oldest keys that no longer open,
+    /// though they would have stayed listed for longer. Doing it twice is as doing it once.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::KeyRing`](crate::ErrorKind::KeyRing) for an id that is not in the ring, when no key
-    /// has begun, or when the ring is full of keys that open. [`ErrorKind::Random`](crate::ErrorKind::Random) without random bytes.
+    /// [`ErrorKind::KeyRing`](crate::ErrorKind::KeyRing) for an id that is not in the ring, when no
+    /// key has begun, or when the ring is full of keys that open.
+    /// [`ErrorKind::Random`](crate::ErrorKind::Random) without random bytes.
     pub fn revoke_keys(
         &self,
         ids: &[KeyId],
@@ -272,7 +277,7 @@ impl KeyRing {
             draft.revoke(*id)?;
         }
         if active.is_none_or(|id| draft.changes.contains(&RingChange::Revoked(id))) {
-            draft.add(Key::generate()?, draft.now.minus(rotation.clock_slack));
+            draft.add(Key::generate()?, draft.now.minus(HEAD_START));
         }
         if waited && !draft.has_pending() {
             let delay = rotation.activation_delay.max(SECOND);

@@ -74,7 +74,7 @@ pub struct WatchedKeys {
 
 impl WatchedKeys {
     /// Reads the source now, on this thread, and waits for it. For a signal handler or an
-    /// administrator's button.
+    /// administrator's button, not for an observer: each reading would cause the next.
     ///
     /// # Errors
     ///
