@@ -69,7 +69,9 @@ use policy::PolicyTable;
 /// # #[cfg(feature = "axum")]
 /// #[tokio::main(flavor = "current_thread")]
 /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
-///     let settings: Settings = toml::from_str(&std::fs::read_to_string("shop.toml")?)?;
+///     let text = std::fs::read_to_string("shop.toml")?;
+///     // The whole error would show lines of the file, and secrets of other tables with them.
+///     let settings: Settings = toml::from_str(&text).map_err(|error| error.message().to_owned())?;
 ///     let sessions = SessionManager::from_config(&settings.session)?
 ///         .revocations(RevocationList::in_process())
 ///         .build()?;

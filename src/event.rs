@@ -174,6 +174,8 @@ pub enum Event<'a> {
         keys: &'a [KeyStatus],
         /// Whether it differs from the ring before.
         changed: bool,
+        /// Whether the reading before failed.
+        recovered: bool,
     },
     /// The key ring could not be read or cannot be used, and the one before stays.
     #[non_exhaustive]

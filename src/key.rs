@@ -35,6 +35,7 @@ pub(crate) use source::check_place;
 pub use source::{DirectoryKeys, EnvKeys, FileKeys, KeySource};
 #[cfg(any(feature = "cli", feature = "tracing"))]
 pub(crate) use text::Date;
+pub(crate) use watch::POLL_EVERY;
 pub use watch::WatchedKeys;
 pub(crate) use watch::{KeyNews, Listener};
 #[doc(no_inline)]
@@ -157,12 +158,12 @@ impl Keys {
 
     /// Tells `listener` which ring there is, and of every reading of its source to come.
     pub(crate) fn listen(&self, listener: Listener) {
-        match &self.watched {
-            Some(watched) => watched.listen(listener),
-            None => {
-                listener(&KeyNews::Loaded { ring: &self.current(), changed: true });
-            }
-        }
+        let Some(watched) = &self.watched else {
+            let ring = &*self.current();
+            listener(&KeyNews::Loaded { ring, changed: true, recovered: false });
+            return;
+        };
+        watched.listen(listener);
     }
 }
 

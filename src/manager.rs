@@ -182,10 +182,11 @@ impl SessionManager {
     /// Passes on what a reading of the key source brought.
     fn tell_keys(&self, news: &KeyNews<'_>) {
         match *news {
-            KeyNews::Loaded { ring, changed } => {
+            KeyNews::Loaded { ring, changed, recovered } => {
                 let (now, fingerprint) = (self.shared.clock.now(), ring.fingerprint());
                 let keys = &*ring.status(now);
-                self.emit(&Event::KeyRingLoaded { fingerprint: &fingerprint, keys, changed });
+                let fingerprint = &*fingerprint;
+                self.emit(&Event::KeyRingLoaded { fingerprint, keys, changed, recovered });
                 // What this server needs of a ring, however it is rotated.
                 let own = Rotation::new(self.policy()).reload_lag(Duration::ZERO);
                 let findings = if changed { ring.check(&own, now) } else { vec![] };

@@ -205,7 +205,10 @@ fn what_is_not_there_is_refused_with_what_to_do() {
     symlink("gone", folder.at("dangling")).unwrap();
     for name in ["missing", "missing/keys", "dangling"] {
         let path = folder.at(name);
-        assert_refused(&path, "not found: make one with sealed-session keys new");
+        assert_refused(
+            &path,
+            "not found: bring the file back, or make the first ring with sealed-session keys new",
+        );
         let message = refusal(&DirectoryKeys::new(&path), &path);
         assert!(message.starts_with("not found: "), "{message}");
     }

@@ -231,11 +231,11 @@ fn a_ring_has_at_most_sixteen_keys_and_64_kib() {
 #[test]
 fn a_ring_without_a_key_to_use_is_refused() {
     for text in ["", "\n", "# nothing yet", ";"] {
-        assert!(refusal(text).ends_with(": it holds no key: generate one"));
+        assert!(refusal(text).ends_with(": it holds no key: copy it again, or remove it and make the first ring with sealed-session keys new"));
     }
     assert!(
         refusal(&format!("{} revoked", key(1)))
-            .ends_with(": all keys are revoked: add a fresh one")
+            .ends_with(": all keys are revoked: add the key of another `sealed-session keys new`")
     );
 }
 

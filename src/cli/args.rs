@@ -121,7 +121,7 @@ Examples:
   sealed-session keys rotate session.keys
       Add the next key.
   sealed-session keys rotate session.keys --if-due
-      From cron: only when something is due.
+      From cron: only when something is due, and else without a word.
   sealed-session keys rotate session.keys --revoke 1a2b3c4d --now
       The key leaked: end it and all its sessions, seal with a fresh one at once.
       Then bring the file to every server; sessions end there once it is read.
@@ -135,8 +135,8 @@ pub(super) struct Rotate {
     /// Rotate only when a key is old, or its dates need mending.
     #[arg(long, conflicts_with = "revoke")]
     pub(super) if_due: bool,
-    /// Refuse this key from now on; `keys list` shows ids. May be given several times.
-    #[arg(long, value_name = "ID", value_parser = key_id)]
+    /// Refuse this key from now on; `keys list` shows ids. Several: repeat it, or join by commas.
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = key_id)]
     pub(super) revoke: Vec<KeyId>,
     /// Allow --revoke of the active key: a fresh key seals at once.
     #[arg(long, requires = "revoke")]

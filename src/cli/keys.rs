@@ -21,7 +21,9 @@ pub(super) fn new(args: &New, streams: &mut Streams) -> Result<Status, Failure> 
     let ring = KeyRing::generate_since(seal_from)?;
     held.create(&ring.expose_text())?;
 
-    let file = args.file.display();
+    // As cron, which works elsewhere, has to name it.
+    let file = std::path::absolute(&args.file).unwrap_or_else(|_| args.file.clone());
+    let file = file.display();
     tell_new(&file, &ring.status(now), streams)
         .map_err(|error| format!("{file}: made, but not all was told: {error}"))?;
     Ok(Status::Well)
@@ -36,6 +38,7 @@ fn tell_new(file: &Display<'_>, keys: &[KeyStatus], streams: &mut Streams) -> Re
         "\
 next:
   point the servers at it     FileKeys::new(\"{file}\"), or keys.path in the configuration
+  let them read it            if they run as another user: chgrp, and chmod 640
   keep it secret              whoever reads it can forge every session; same file on all servers
   look at it                  sealed-session keys list {file}
   rotate every 90 days        sealed-session keys rotate {file} --if-due   (daily, from cron)"

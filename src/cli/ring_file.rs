@@ -32,7 +32,8 @@ impl<'a> RingFile<'a> {
     pub(super) fn hold_place(path: &'a Path) -> Result<Self, Failure> {
         let held = Self::lock(path)?;
         if fs::symlink_metadata(path).is_ok() {
-            let advice = "it exists and stays as it is: `sealed-session keys rotate` adds a key";
+            let advice = "it exists and stays as it is: `sealed-session keys rotate` adds a key to a \
+                          ring; what is none, remove first";
             return Err(format!("{}: {advice}", path.display()).into());
         }
         key::check_place(&held.temp, path)?;
@@ -161,8 +162,9 @@ fn check_kind(path: &Path) -> Result<(), Failure> {
         }
         Ok(found) if !found.is_file() => Err(format!("{}: not a file", path.display()).into()),
         Err(error) if error.kind() == Io::NotFound => {
-            Err(format!("{}: not found: `sealed-session keys new` makes one", path.display())
-                .into())
+            let advice = "not found: bring it back, or make the first ring with `sealed-session keys \
+                          new`; to give several ids, repeat --revoke";
+            Err(format!("{}: {advice}", path.display()).into())
         }
         found => found.map(|_| ()).map_err(|error| at(path, &error)),
     }

@@ -24,6 +24,15 @@ pub(super) fn rotate(args: &Rotate, streams: &mut Streams) -> Result<Status, Fai
         Some(delay) => found.rotation.activation_delay(delay),
         None => found.rotation,
     };
+    let shortest = rotation.shortest_delay(found.poll_every);
+    if args.activation_delay.is_some_and(|delay| delay < shortest) {
+        streams.warn(&format!(
+            "a server that does not have the new key when it seals knows nobody who comes with it: \
+             servers read their keys every {}, so let it wait {} or more",
+            show::length(found.poll_every),
+            show::length(shortest)
+        ))?;
+    }
     // Held before it is read: another run could change it in between.
     let held = RingFile::hold(file)?;
     let (source, now) = (FileKeys::new(file), SystemClock.now());
@@ -33,7 +42,6 @@ pub(super) fn rotate(args: &Rotate, streams: &mut Streams) -> Result<Status, Fai
         streams.warn(&format!("{}: {warning}", file.display()))?;
     }
     if args.if_due && !is_mended_by_rotation(&ring.check(&rotation, now)) {
-        writeln!(streams.out, "nothing is due")?;
         return Ok(Status::Well);
     }
     let rotated = next(args, file, &ring, &rotation, now)?;
@@ -41,7 +49,9 @@ pub(super) fn rotate(args: &Rotate, streams: &mut Streams) -> Result<Status, Fai
         held.replace(&rotated.ring().expose_text_over(&old))?;
     }
     let (before, after) = (ring.status(now), rotated.ring().status(now));
-    let told = Told { file, old: before, new: after, now, revokes: !args.revoke.is_empty() };
+    let again = found.arguments.unwrap_or_else(|| file.display().to_string());
+    let revokes = !args.revoke.is_empty();
+    let told = Told { file, again, old: before, new: after, now, revokes };
     told.write(rotated.changes(), streams).map_err(|error| match rotated.changes() {
         [] => error,
         _ => format!("{}: written, but not all was told: {error}", file.display()).into(),
@@ -82,6 +92,8 @@ fn next(
 /// What the operator is told of a rotation.
 struct Told<'a> {
     file: &'a Path,
+    /// What to call the command with once more.
+    again: String,
     old: Vec<KeyStatus>,
     new: Vec<KeyStatus>,
     now: SystemTime,
@@ -92,7 +104,11 @@ struct Told<'a> {
 impl Told<'_> {
     fn write(&self, changes: &[RingChange], streams: &mut Streams) -> Result<(), Failure> {
         if changes.is_empty() {
-            writeln!(streams.out, "nothing to do: it was done before")?;
+            let reason = match self.waiting().filter(|_| !self.revokes) {
+                Some(key) => format!("key {} waits already", key.id()),
+                None => "it was done before".to_owned(),
+            };
+            writeln!(streams.out, "nothing to do: {reason}")?;
         }
         for change in changes {
             writeln!(streams.out, "{}", self.line(*change))?;
@@ -110,6 +126,9 @@ impl Told<'_> {
     fn line(&self, change: RingChange) -> String {
         match change {
             RingChange::Added(id) => match self.key(id).and_then(KeyStatus::seal_from) {
+                Some(from) if from > self.now && self.revokes => {
+                    format!("added {id} in its place: seals from {}", self.date(from))
+                }
                 Some(from) if from > self.now => {
                     format!("added {id}: seals from {}", self.date(from))
                 }
@@ -134,8 +153,7 @@ impl Told<'_> {
                 "bring {file} to every server now: a server that has not read it goes on as before"
             );
         }
-        let pending = self.new.iter().filter(|key| key.state() == KeyState::Pending);
-        match pending.filter_map(KeyStatus::seal_from).min() {
+        match self.waiting().and_then(KeyStatus::seal_from) {
             Some(from) => format!("bring {file} to every server before {}", self.date(from)),
             None if changes.is_empty() => format!("`sealed-session keys list {file}` shows it"),
             None => format!("bring {file} to every server"),
@@ -160,9 +178,15 @@ impl Told<'_> {
             "{} lay in the same file: if the file leaked, revoke as well: sealed-session keys rotate \
              {}{}",
             each("").join(", "),
-            self.file.display(),
+            self.again,
             each(" --revoke ").concat()
         ))
+    }
+
+    /// The next key to seal.
+    fn waiting(&self) -> Option<&KeyStatus> {
+        let waits = self.new.iter().filter(|key| key.state() == KeyState::Pending);
+        waits.min_by_key(|key| key.seal_from())
     }
 
     fn key(&self, id: KeyId) -> Option<&KeyStatus> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize as _;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -13,7 +14,7 @@ use super::args::{DEFAULT_FILE, RingArgs};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::Error;
-use crate::key::{FileKeys, KeyRing, KeySource, Rotation};
+use crate::key::{FileKeys, KeyRing, KeySource, POLL_EVERY, Rotation};
 
 /// A configuration, and which part of which file it is.
 pub(super) struct Settings {
@@ -32,7 +33,7 @@ pub(super) fn read(path: &Path, section: Option<&str>) -> Result<Settings, Failu
         None if has_default().map_err(|fault| format!("{name}: {fault}"))? => {
             (DEFAULT_SECTION, format!("{name}, table {DEFAULT_SECTION}"))
         }
-        None => ("", name.to_string()),
+        None => ("", format!("{name}, the whole file (it has no table {DEFAULT_SECTION})")),
     };
     let steps: Vec<&str> = section.split('.').filter(|step| !step.is_empty()).collect();
     let config = format.read(&text, At { steps: &steps, name: section });
@@ -47,6 +48,8 @@ pub(super) struct Ring {
     pub(super) rotation: Rotation,
     /// What to call `keys rotate` with, where that can rotate it.
     pub(super) arguments: Option<String>,
+    /// How often servers read it.
+    pub(super) poll_every: Duration,
 }
 
 impl Ring {
@@ -60,7 +63,10 @@ impl Ring {
         let of_config = Self::of(&config, path, section).map_err(|error| error.at(&place))?;
         Ok(match &args.file {
             None => of_config,
-            Some(file) => Self::in_file(file.clone(), of_config.rotation),
+            Some(file) => {
+                let Self { rotation, poll_every, .. } = of_config;
+                Self { poll_every, ..Self::in_file(file.clone(), rotation) }
+            }
         })
     }
 
@@ -73,12 +79,14 @@ impl Ring {
             file: config.key_file().map(Path::to_owned),
             rotation: config.rotation()?,
             arguments,
+            poll_every: config.poll_every(),
         })
     }
 
     fn in_file(file: PathBuf, rotation: Rotation) -> Self {
         let arguments = Some(file.display().to_string());
-        Self { source: Box::new(FileKeys::new(&file)), file: Some(file), rotation, arguments }
+        let source = Box::new(FileKeys::new(&file));
+        Self { source, file: Some(file), rotation, arguments, poll_every: POLL_EVERY }
     }
 }
 

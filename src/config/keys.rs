@@ -10,7 +10,7 @@ use serde::de::{self, Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 
 use super::duration::{DurationText, shown};
 use crate::error::Error;
-use crate::key::{DirectoryKeys, EnvKeys, FileKeys, KeySource, Rotation};
+use crate::key::{DirectoryKeys, EnvKeys, FileKeys, KeySource, POLL_EVERY, Rotation};
 use crate::policy::Policy;
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -158,7 +158,7 @@ impl KeysTable {
 
     /// A key must not seal before every server can have read it, even if one reading fails.
     fn check_activation_delay(&self, delay: Duration, policy: &Policy) -> Result<(), Error> {
-        let least = self.poll_every().saturating_mul(2).saturating_add(policy.slack());
+        let least = Rotation::new(policy).shortest_delay(self.poll_every());
         if delay < least {
             let advice = format!(
                 "must be at least {}: 2 x poll_every + 2 x clock_skew + 1s",
@@ -204,7 +204,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(31_557_600);
 
 const fn poll_every() -> DurationText {
-    DurationText(Duration::from_secs(30))
+    DurationText(POLL_EVERY)
 }
 
 fn or_default(

@@ -60,8 +60,11 @@ impl Observer for TracingObserver {
             }
             Event::NotSent { error } => warn!(target: "sealed_session", %error, "cookie not sent"),
             Event::KeyUnknown { key } => debug!(target: "sealed_session", %key, "unknown key"),
-            Event::KeyRingLoaded { fingerprint, keys, changed: true } => {
+            Event::KeyRingLoaded { fingerprint, keys, changed: true, .. } => {
                 info!(target: "sealed_session", fingerprint, keys = keys.len(), "key ring loaded");
+            }
+            Event::KeyRingLoaded { fingerprint, recovered: true, .. } => {
+                info!(target: "sealed_session", fingerprint, "key ring read again");
             }
             Event::KeyRingLoaded { fingerprint, .. } => {
                 debug!(target: "sealed_session", fingerprint, "key ring unchanged");
@@ -86,8 +89,8 @@ impl Observer for TracingObserver {
 fn rejected(kind: ErrorKind, id: Option<crate::token::SessionId>) {
     match kind {
         ErrorKind::Expired | ErrorKind::Idle | ErrorKind::KeyExpired | ErrorKind::Revoked => {
-            debug!(target: "sealed_session", %kind, ?id, "rejected");
+            debug!(target: "sealed_session", ?kind, ?id, "rejected");
         }
-        _ => warn!(target: "sealed_session", %kind, ?id, "rejected"),
+        _ => warn!(target: "sealed_session", ?kind, ?id, "rejected"),
     }
 }

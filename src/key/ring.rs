@@ -135,7 +135,7 @@ impl KeyRing {
             let first = self.unrevoked().filter_map(|entry| entry.seal_from).min();
             let begins = text::Date(first.unwrap_or_default());
             let detail =
-                format!("no key seals yet by this clock: the first one begins at {begins}");
+                format!("no key seals yet: set the clock right, or copy the whole text again; the first one begins at {begins}");
             Error::with_detail(ErrorKind::KeyRing, detail)
         })
     }
@@ -223,10 +223,15 @@ impl KeyRing {
     /// the order of lines.
     fn validate(&self) -> Result<(), Error> {
         if self.entries.is_empty() {
-            return Err(refused("it holds no key: generate one"));
+            return Err(refused(
+                "it holds no key: copy it again, or remove it and make the first ring with sealed-session \
+                 keys new",
+            ));
         }
         if self.unrevoked().next().is_none() {
-            return Err(refused("all keys are revoked: add a fresh one"));
+            return Err(refused(
+                "all keys are revoked: add the key of another `sealed-session keys new`",
+            ));
         }
         for (entry, before) in self.entries.iter().zip(0..) {
             let earlier = || self.entries.iter().take(before);
@@ -261,7 +266,9 @@ impl KeyRing {
             None if self.entries.iter().any(|other| is_later(&other)) => {
                 "open_until, but all later keys are revoked: remove open_until".into()
             }
-            None => "open_until without a later key: remove it, or add a key with seal_from".into(),
+            None => "open_until without a later key: is a line missing? Copy the whole text again, or remove \
+                     open_until"
+                .into(),
         };
         Err(refused_at(entry.line, &reason))
     }

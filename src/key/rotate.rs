@@ -85,6 +85,12 @@ impl Rotation {
         [self.activation_delay, self.reload_lag, self.rotate_every]
     }
 
+    /// How long a new key has to wait at least, where servers read their source this often: they are
+    /// to have had two chances, whatever their clocks.
+    pub(crate) fn shortest_delay(&self, poll_every: Duration) -> Duration {
+        poll_every.saturating_mul(2).saturating_add(self.clock_slack)
+    }
+
     /// How long a key opens beyond the `seal_from` of its successor.
     pub(crate) fn overlap(&self) -> Duration {
         let lag = self.reload_lag.saturating_add(self.clock_slack);

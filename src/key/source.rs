@@ -297,13 +297,10 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    fn into_error(self, path: &Path) -> Error {
-        let path = path.display();
+    fn into_error(self, place: &Path) -> Error {
+        let path = place.display();
         match self {
-            Self::Io(error) if error.kind() == Io::NotFound => {
-                refused(&format!("{path}: not found: make one with sealed-session keys new"))
-            }
-            Self::Io(error) => refused(&format!("{path}: {error}")),
+            Self::Io(error) => refused(&format!("{path}: {}", advice(&error, place))),
             Self::Refused(reason) => refused(&format!("{path}: {reason}")),
             Self::Moved => refused(&format!(
                 "{path}: it changed each time it was read: bring it out less often"
@@ -327,6 +324,27 @@ impl Fault {
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+/// What went wrong with a path, and what to do about it.
+fn advice(error: &io::Error, path: &Path) -> String {
+    match error.kind() {
+        Io::NotFound if path.is_relative() => {
+            let here = env::current_dir().unwrap_or_default();
+            format!(
+                "not found in {}: give the whole path, or bring the file back, or make the first \
+                 ring with sealed-session keys new",
+                here.display()
+            )
+        }
+        Io::NotFound => "not found: bring the file back, or make the first ring with \
+                         sealed-session keys new"
+            .to_owned(),
+        Io::PermissionDenied => format!(
+            "{error}: the user of this process has to be able to read it: chgrp, and chmod 640"
+        ),
+        _ => error.to_string(),
     }
 }
 

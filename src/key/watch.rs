@@ -116,7 +116,7 @@ impl WatchedKeys {
             let status = watch.status();
             (status.warning.clone(), status.error.clone())
         };
-        listener(&KeyNews::Loaded { ring: &self.ring(), changed: true });
+        listener(&KeyNews::Loaded { ring: &self.ring(), changed: true, recovered: false });
         if let Some(warning) = &warning {
             listener(&KeyNews::Warning(warning));
         }
@@ -160,8 +160,8 @@ impl fmt::Debug for WatchedKeys {
 
 /// What a reading of the source brought.
 pub(crate) enum KeyNews<'a> {
-    /// A ring that can be used, other than the one before or not.
-    Loaded { ring: &'a KeyRing, changed: bool },
+    /// A ring that can be used, other than the one before or not, after a failure or not.
+    Loaded { ring: &'a KeyRing, changed: bool, recovered: bool },
     /// What could be safer about the source.
     Warning(&'a str),
     /// The ring stays as it is.
@@ -173,7 +173,7 @@ pub(crate) type Listener = Box<dyn Fn(&KeyNews<'_>) -> bool + Send + Sync>;
 
 type SharedListener = Arc<dyn Fn(&KeyNews<'_>) -> bool + Send + Sync>;
 
-const POLL_EVERY: Duration = Duration::from_secs(30);
+pub(crate) const POLL_EVERY: Duration = Duration::from_secs(30);
 const SHORTEST_POLL: Duration = Duration::from_secs(1);
 const LONGEST_POLL: Duration = Duration::from_secs(86_400);
 
@@ -213,9 +213,10 @@ impl Watch {
                     self.ring.store(Arc::new(ring));
                 }
                 let ring = self.ring.load_full();
-                *self.status() = Status { checked_at: now, warning: warning.clone(), error: None };
+                let status = Status { checked_at: now, warning: warning.clone(), error: None };
+                let recovered = std::mem::replace(&mut *self.status(), status).error.is_some();
                 drop(loader);
-                self.tell(&KeyNews::Loaded { ring: &ring, changed });
+                self.tell(&KeyNews::Loaded { ring: &ring, changed, recovered });
                 if let Some(warning) = warning.filter(|_| changed) {
                     self.tell(&KeyNews::Warning(&warning));
                 }
@@ -296,7 +297,10 @@ impl Loader {
         for key in old.iter().filter(|key| opens(key.state())) {
             let id = key.id();
             let wrong = match new.iter().find(|other| other.id() == id).map(KeyStatus::state) {
-                None => "is missing, though it still opens: an older ring, or its line was deleted",
+                None => {
+                    "is missing, though it still opens: an older ring, another one, or its line was \
+                     deleted; if the key is lost, restart"
+                }
                 // The end of a key that is superseded may well be moved, and pass before it is read.
                 Some(KeyState::Expired) if key.state() == KeyState::Active => {
                     "is active and would end at once: its open_until lies in the past"

@@ -162,7 +162,8 @@ fn a_key_file_that_the_settings_name_is_for_its_operator_to_make() {
 
     let told = refused(configured_command(&data));
 
-    let advice = format!("{}: not found: make one with sealed-session keys new", keys.display());
+    let advice =
+        format!("{}: not found: bring the file back, or make the first ring", keys.display());
     assert!(told.contains(&advice), "{told}");
     assert!(!keys.exists());
 }
