@@ -22,6 +22,7 @@ use crate::clock::Timestamp;
 use crate::cookie;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Scope};
+use crate::key::KeyId;
 use crate::manager::SessionManager;
 use crate::policy::{Kind, Policy, Times};
 #[cfg(feature = "tower")]
@@ -103,6 +104,7 @@ impl SessionManager {
             changing: None,
             layered: false,
             closed: false,
+            sealed_under: None,
             asked: Asked::default(),
             receipts: Vec::new(),
         };
@@ -180,6 +182,8 @@ struct State<T> {
     /// Whether a layer opened it and will close it.
     layered: bool,
     closed: bool,
+    /// The key of the answer's cookie, once it is sealed.
+    sealed_under: Option<KeyId>,
     asked: Asked,
     receipts: Vec<Receipt>,
 }
@@ -248,11 +252,15 @@ impl<T: SessionData> Session<T> {
     /// [`ErrorKind::Expired`], [`ErrorKind::Idle`], [`ErrorKind::Revoked`], [`ErrorKind::Backend`].
     pub fn recheck(&self) -> Result<(), Error> {
         let manager = &self.shared.manager;
-        let draft = self.state().draft.clone();
+        let (draft, sealed_under) = {
+            let state = self.state();
+            (state.draft.clone(), state.sealed_under)
+        };
         let facts = draft.facts.ok_or(Error::new(ErrorKind::SignedOut))?;
         let now = manager.now();
-        if let Some(opened) = self.shared.arrived(&draft) {
-            manager.ring().check_revoked(opened.key).map_err(Error::new)?;
+        let arrived = self.shared.arrived(&draft).map(|opened| opened.key);
+        for key in arrived.into_iter().chain(sealed_under) {
+            manager.ring().check_revoked(key).map_err(Error::new)?;
         }
         manager.policy().verdict(draft.kind(), &facts.times, now).map_err(Error::new)?;
         match manager.check(&draft.presented(&facts), now)? {
@@ -324,6 +332,7 @@ impl<T: SessionData> Session<T> {
         let mut work = self.begin_change()?;
         let next = sign_in.resolve(manager, &work.draft)?;
         let issued_at = manager.issue_at(&next.subject, &next.tags, &work.seen)?;
+        work.forget_if_revoked();
         work.draft.start(next, issued_at)?;
         work.check()?;
         let ended = self.shared.arrival.ended_by_sign_in(manager);

@@ -13,7 +13,7 @@ use common::{Browser, HOUR, MILLI, MINUTE, SECOND, answer, is_alive, open, recor
 use fleet::key;
 use sealed_session::{
     Error, ErrorKind, KeyRing, KeyState, KeyStatus, ManualClock, Map, Policy, RevocationList,
-    Rotation, SessionManager, WatchedKeys, Zeroizing,
+    Rotation, Session, SessionManager, SignIn, WatchedKeys, Zeroizing,
 };
 
 /// A server whose active key leaks in the middle of a request.
@@ -77,7 +77,7 @@ impl Server {
 
 #[test]
 fn a_request_that_was_under_way_takes_nothing_over_to_the_next_key() {
-    type Work = fn(&sealed_session::Session<Map>);
+    type Work = fn(&Session<Map>);
     let works: [Work; 4] = [
         |session| drop(session.data()),
         |session| session.insert("cart", 7).unwrap(),
@@ -140,6 +140,92 @@ fn a_key_that_is_only_superseded_meanwhile_takes_nothing_away() {
 }
 
 #[test]
+fn a_sign_in_takes_no_data_over_from_a_key_that_is_revoked_meanwhile() {
+    for signs_in_first in [true, false] {
+        let server = Server::start();
+        let mut thief = server.visitor();
+        thief.request(&server.sessions, |s: &Session<Map>| s.insert("role", "admin").unwrap());
+        let session = open(&server.sessions, &thief);
+        let sign_in = || drop(session.sign_in("alice").unwrap());
+
+        if signs_in_first {
+            sign_in();
+        }
+        server.revoke_the_key();
+        if !signs_in_first {
+            sign_in();
+        }
+
+        let mut browser = Browser::default();
+        if let Some(set_cookie) = answer(&session) {
+            browser.take(&set_cookie);
+        }
+        let role: Option<String> = open(&server.sessions, &browser).get("role").unwrap();
+        assert_eq!((role, browser.cookie.is_some()), (None, !signs_in_first));
+    }
+}
+
+#[test]
+fn a_sign_in_with_data_of_its_own_is_sent() {
+    let server = Server::start();
+    let mut browser = server.visitor();
+    browser.request(&server.sessions, |s: &Session<Map>| s.insert("role", "admin").unwrap());
+    let session = open(&server.sessions, &browser);
+    session.sign_in(SignIn::new("alice").data(Map::default())).unwrap();
+
+    server.revoke_the_key();
+
+    assert!(browser.take_answer(&session));
+    assert_eq!(browser.subject(&server.sessions).as_deref(), Some("alice"));
+}
+
+#[test]
+fn a_revoked_key_whose_line_is_gone_is_no_better() {
+    let server = Server::start();
+    let browser = server.visitor();
+    let session = open(&server.sessions, &browser);
+    session.insert("cart", 7).unwrap();
+    let bearer = server.sessions.bearer::<Map>();
+    let opened = bearer.open(&bearer.issue("alice").unwrap()).unwrap();
+    server.revoke_the_key();
+
+    let rest = server.text.lock().unwrap().lines().nth(1).unwrap().to_owned();
+    *server.text.lock().unwrap() = rest;
+    server.keys.reload_now().unwrap();
+
+    assert_eq!(session.recheck().unwrap_err().kind(), ErrorKind::KeyUnknown);
+    assert_eq!(opened.refresh().unwrap_err().kind(), ErrorKind::KeyUnknown);
+    assert_eq!(answer(&session), None);
+}
+
+#[test]
+fn who_came_under_the_key_ends_no_sessions_of_others() {
+    let server = Server::start();
+    let thief = open(&server.sessions, &server.visitor());
+    server.revoke_the_key();
+    let alice = server.visitor();
+
+    assert_eq!(thief.sign_out_others().unwrap_err().kind(), ErrorKind::SignedOut);
+
+    assert!(is_alive(&server.sessions, &alice));
+}
+
+#[test]
+fn a_stream_ends_with_the_key_that_its_answer_was_sealed_under() {
+    let server = Server::start();
+    let mut browser = Browser::default();
+    let session = open(&server.sessions, &browser);
+    session.sign_in("alice").unwrap();
+    assert!(browser.take_answer(&session));
+    session.recheck().unwrap();
+
+    server.revoke_the_key();
+
+    assert!(!is_alive(&server.sessions, &browser));
+    assert_eq!(session.recheck().unwrap_err().kind(), ErrorKind::KeyRevoked);
+}
+
+#[test]
 fn a_key_that_leaks_in_its_first_second_has_a_successor_at_once() {
     let policy = Policy::default().clock_skew(Duration::ZERO);
     let rotation = Rotation::new(&policy).activation_delay(Duration::ZERO);
@@ -170,4 +256,19 @@ fn a_leak_is_ended_though_the_clock_of_whoever_ends_it_is_set_by_the_wrong_zone(
         let states: Vec<_> = revoked.ring().status(now).iter().map(KeyStatus::state).collect();
         assert_eq!(states, [KeyState::Revoked, KeyState::Active]);
     }
+}
+
+#[test]
+fn a_leak_is_ended_though_a_key_seems_to_have_begun_that_waits_on_servers() {
+    let rotation = Rotation::default();
+    let now = SystemTime::UNIX_EPOCH + 1_800_000_000 * SECOND;
+    let first = format!("{} seal_from=2026-01-01T00:00:00Z", key());
+    let rotated = first.parse::<KeyRing>().unwrap();
+    let rotated = rotated.rotate(&rotation, now - 24 * HOUR + 30 * MINUTE).unwrap();
+    let leaked = [rotated.ring().status(now)[0].id()];
+
+    let revoked = rotated.ring().revoke_keys(&leaked, &rotation, now + HOUR).unwrap();
+
+    let states: Vec<_> = revoked.ring().status(now).iter().map(KeyStatus::state).collect();
+    assert_eq!(states, [KeyState::Revoked, KeyState::Pending, KeyState::Active]);
 }

@@ -150,12 +150,14 @@ impl KeyRing {
         }
     }
 
-    /// Refuses a key that was revoked since something under it was opened. One that expired since is
-    /// no reason to lose the session: it was opened in time.
+    /// Refuses a key that was revoked since something under it was opened, or that is gone: it may
+    /// have been revoked before. One that expired since is no reason to lose the session: it was
+    /// opened in time.
     pub(crate) fn check_revoked(&self, id: KeyId) -> Result<(), ErrorKind> {
         match self.entry(id) {
+            None => Err(ErrorKind::KeyUnknown),
             Some(entry) if entry.revoked => Err(ErrorKind::KeyRevoked),
-            _ => Ok(()),
+            Some(_) => Ok(()),
         }
     }
 

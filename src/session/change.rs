@@ -82,9 +82,23 @@ impl<T: SessionData> Change<'_, T> {
     pub(super) fn alive(&self) -> Result<(Arc<str>, Facts), Error> {
         let manager = &self.session.shared.manager;
         let (subject, facts) = self.draft.signed_in()?;
+        if let Some(opened) = self.session.shared.arrived(&self.draft)
+            && manager.ring().check_revoked(opened.key).is_err()
+        {
+            return Err(Error::new(ErrorKind::SignedOut));
+        }
         match manager.check(&self.draft.presented(&facts), manager.now())? {
             Verdict::Clear => Ok((subject, facts)),
             _ => Err(Error::new(ErrorKind::SignedOut)),
+        }
+    }
+
+    /// Drops what arrived under a key that was revoked meanwhile: whoever has the key may have made it.
+    pub(super) fn forget_if_revoked(&mut self) {
+        let Shared { manager, arrival, .. } = &*self.session.shared;
+        let key = arrival.session.as_ref().map(|opened| opened.key);
+        if key.is_some_and(|key| manager.ring().check_revoked(key).is_err()) {
+            self.draft.clear();
         }
     }
 

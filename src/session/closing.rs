@@ -53,11 +53,13 @@ impl<T: SessionData> Session<T> {
             Ok(set_cookie) => (set_cookie, None),
             Err(error) => (None, Some(error)),
         };
-        if set_cookie.is_some() && !asked.passive {
-            // What `recheck` goes by from now on.
-            if let Some(facts) = &mut self.state().draft.facts {
-                facts.times = facts.times.refreshed_by(arrival.at);
-            }
+        // What `recheck` goes by from now on.
+        self.state().sealed_under = set_cookie.as_ref().and_then(|set_cookie| set_cookie.key);
+        if set_cookie.is_some()
+            && !asked.passive
+            && let Some(facts) = &mut self.state().draft.facts
+        {
+            facts.times = facts.times.refreshed_by(arrival.at);
         }
         Ok(Closing { manager: manager.clone(), set_cookie, failure, receipts })
     }
@@ -98,7 +100,7 @@ impl<T: SessionData> Shared<T> {
         }
         match (outcome, draft.facts, &arrival.session) {
             (Outcome::Drop | Outcome::Remove, _, _) => {
-                Ok(Some(SetCookie { text: manager.cookie().remove(), refreshed: None }))
+                Ok(Some(SetCookie { text: manager.cookie().remove(), key: None, refreshed: None }))
             }
             (Outcome::Refresh, Some(facts), Some(opened)) => {
                 let sealing = self.sealing(ring.seal_key(now)?, asked, now);
@@ -109,7 +111,7 @@ impl<T: SessionData> Shared<T> {
                 let parts = draft.parts(arrival)?;
                 let text = sealing.write(&facts, &parts.blocks())?;
                 self.tell_written(draft, &facts, sealing.key);
-                Ok(Some(SetCookie { text, refreshed: None }))
+                Ok(Some(SetCookie { text, key: Some(sealing.key.id()), refreshed: None }))
             }
             _ => Ok(None),
         }
@@ -164,7 +166,7 @@ impl<T: SessionData> Shared<T> {
             return true;
         }
         let times = facts.times.refreshed_by(self.arrival.at);
-        let key = self.arrived(draft).map_or(Ok(()), |opened| ring.check_revoked(opened.key));
+        let key = self.check_key(draft, ring);
         let verdict = key.and_then(|()| self.manager.policy().verdict(draft.kind(), &times, now));
         let verdict = verdict.map_err(Error::new).and_then(|()| {
             match self.manager.check(&draft.presented(&facts), now) {
@@ -177,6 +179,14 @@ impl<T: SessionData> Shared<T> {
             self.manager.emit(&Event::NotSent { error: &error });
             false
         })
+    }
+
+    /// Refuses to seal what came under a key that was revoked meanwhile: the session itself, or what
+    /// a sign-in kept of it. Whether data is kept that no longer serializes is not asked: it fails.
+    fn check_key(&self, draft: &Draft<T>, ring: &KeyRing) -> Result<(), ErrorKind> {
+        let Some(opened) = &self.arrival.session else { return Ok(()) };
+        let kept = self.arrived(draft).is_some() || draft.keeps_any(&self.arrival).unwrap_or(true);
+        if kept { ring.check_revoked(opened.key) } else { Ok(()) }
     }
 
     fn sealing<'a>(&'a self, key: &'a Key, asked: Asked, now: Timestamp) -> Sealing<'a> {
@@ -236,7 +246,7 @@ impl Sealing<'_> {
         let record = &opened.record;
         let text = self.write(facts, &record.blocks())?;
         let note = Note::new(facts.id, opened.key, self.key.id());
-        Ok(SetCookie { text, refreshed: Some(note) })
+        Ok(SetCookie { text, key: Some(self.key.id()), refreshed: Some(note) })
     }
 }
 
@@ -252,6 +262,8 @@ pub struct Closing {
 
 pub(crate) struct SetCookie {
     pub(crate) text: String,
+    /// What it is sealed under; None where it removes the cookie.
+    key: Option<KeyId>,
     /// Set where the contents are those that the visitor has: it can be left out.
     pub(crate) refreshed: Option<Note>,
 }

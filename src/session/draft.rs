@@ -24,6 +24,8 @@ pub(super) struct Draft<T> {
     pub(super) data: Arc<T>,
     /// Where `data` came from, as long as `written` is None.
     origin: Origin,
+    /// Whether data and flash go back to what arrived, even if they were changed since.
+    keeps_arrived: bool,
     /// The JSON of `data` where it is to be sealed anew.
     pub(super) written: Option<Vec<u8>>,
     /// The JSON that `data` had before its first change: changed back, it is unchanged.
@@ -58,6 +60,7 @@ impl<T: SessionData> Draft<T> {
             flash: flash::from_json(record.flash()),
             data: Arc::new(data),
             origin: Origin::Arrived,
+            keeps_arrived: true,
             ..Self::default()
         }
     }
@@ -105,6 +108,7 @@ impl<T: SessionData> Draft<T> {
             self.clear();
         }
         if let Some(data) = data {
+            self.keeps_arrived = false;
             self.written = Some(data::to_json(&data)?);
             self.data = Arc::new(data);
             // No JSON is empty: whatever becomes of this data, it is not what there was before.
@@ -179,7 +183,15 @@ impl<T: SessionData> Draft<T> {
         }
     }
 
-    fn clear(&mut self) {
+    /// Whether what would be sealed holds anything of the session that arrived.
+    pub(super) fn keeps_any(&self, arrival: &Arrival) -> Result<bool, Error> {
+        let default = || data::to_json(&T::default());
+        Ok(self.keeps_arrived && *self.parts(arrival)?.data != *default()?)
+    }
+
+    /// Drops what came with the request: the data, and messages for the next page.
+    pub(super) fn clear(&mut self) {
+        self.keeps_arrived = false;
         self.data = Arc::default();
         self.origin = Origin::Default;
         self.written = None;
