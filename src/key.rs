@@ -6,6 +6,7 @@
 
 mod access;
 mod alarm;
+mod draft;
 mod ring;
 mod rotate;
 mod source;

@@ -89,7 +89,7 @@ fn a_text_that_is_no_ring_leaves_the_old_one_and_a_good_one_is_taken_afterwards(
     assert!(keys.last_error().is_none());
     assert!(log.take()[0].ends_with("changed: true, recovered: true }"));
     keys.reload_now().unwrap();
-    assert!(log.take()[0].ends_with("changed: false }"));
+    assert!(log.take()[0].ends_with("changed: false, recovered: false }"));
 }
 
 #[test]

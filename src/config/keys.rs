@@ -170,8 +170,9 @@ impl KeysTable {
     }
 }
 
-/// How many keys of a full ring may be older than the active one, if one waits to seal.
-const OLD_KEYS: u32 = 14;
+/// How many keys of a ring may be older than the active one, if one waits to seal and a rotation
+/// leaves two places free for a leak.
+const OLD_KEYS: u32 = 12;
 
 /// An old key stays listed until no session under it can be alive: refuses a rotation that would
 /// fill the ring by then.

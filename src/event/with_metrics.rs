@@ -30,7 +30,7 @@ use crate::key::{KeyId, KeyState, KeyStatus};
 /// | `…_key_ring_failures_total` | | readings that left the ring as it was |
 /// | `…_key_source_warnings_total`, `…_key_ends_early_total` | | what [`Event`] tells by these names |
 /// | `…_key_state` | `key`, `state` | 1 for the state that the key is in |
-/// | `…_key_open_until_seconds` | `key` | the last possible use of the key, as Unix time; infinite without one |
+/// | `…_key_open_until_seconds` | `key` | the last possible use of the key, as Unix time; infinite without one, 0 once it is out of the ring |
 ///
 /// Key ids and kinds are few, and nothing that a visitor sends becomes a label. Metrics of keys are
 /// as of the last reading of the ring, so with a fixed [`KeyRing`](crate::KeyRing) as of the start.
@@ -77,6 +77,7 @@ impl MetricsObserver {
         gauge!(KEY_RING, "fingerprint" => seen.fingerprint.clone()).set(1.0);
         for (key, state) in seen.keys.drain(..) {
             set_state(key, state, 0.0);
+            gauge!(KEY_OPEN_UNTIL, "key" => key.to_string()).set(0.0);
         }
         for key in keys {
             set_state(key.id(), key.state(), 1.0);

@@ -5,8 +5,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use super::ring::{Entry, refused};
-use super::text::{Date, LAST_DATE, MAX_KEYS};
+use super::draft::{Draft, dated, successor};
+use super::ring::Entry;
+use super::text::{Date, MAX_KEYS};
 use super::{Key, KeyId, KeyRing};
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -15,6 +16,9 @@ use crate::policy::Policy;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
+/// Places in a ring that a rotation leaves free, so that keys can be revoked at any time: for a
+/// fresh active key and one that waits.
+const RESERVE: usize = 2;
 /// A key that is to seal at once seals since a day ago: so that it does on every server, be its clock
 /// behind or the clock of whoever made the key set by the wrong zone.
 pub(crate) const HEAD_START: Duration = DAY;
@@ -35,12 +39,12 @@ pub(crate) const HEAD_START: Duration = DAY;
 /// key knows that its own ring is the older one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rotation {
-    activation_delay: Duration,
-    reload_lag: Duration,
-    rotate_every: Duration,
-    clock_slack: Duration,
-    longest_unused: Duration,
-    longest: Duration,
+    pub(super) activation_delay: Duration,
+    pub(super) reload_lag: Duration,
+    pub(super) rotate_every: Duration,
+    pub(super) clock_slack: Duration,
+    pub(super) longest_unused: Duration,
+    pub(super) longest: Duration,
 }
 
 impl Rotation {
@@ -200,8 +204,8 @@ impl fmt::Display for RingFinding {
 /// A ring after a rotation, and what the rotation did.
 #[derive(Debug)]
 pub struct Rotated {
-    ring: KeyRing,
-    changes: Vec<RingChange>,
+    pub(super) ring: KeyRing,
+    pub(super) changes: Vec<RingChange>,
 }
 
 impl Rotated {
@@ -238,7 +242,7 @@ impl KeyRing {
     /// # Errors
     ///
     /// [`ErrorKind::KeyRing`](crate::ErrorKind::KeyRing) when no key is active now, or the ring is
-    /// full: 16 keys, none of which may go.
+    /// full: 14 keys, none of which may go. Two places are left for a leak.
     /// [`ErrorKind::Random`](crate::ErrorKind::Random) without random bytes.
     pub fn rotate(&self, rotation: &Rotation, now: SystemTime) -> Result<Rotated, Error> {
         let mut draft = Draft::new(self, rotation, now);
@@ -249,7 +253,17 @@ impl KeyRing {
             let delay = rotation.activation_delay.max(SECOND);
             draft.add(Key::generate()?, draft.now.plus(delay));
         }
-        draft.finish(self)
+        draft.finish(self, MAX_KEYS.saturating_sub(RESERVE))
+    }
+
+    /// Like [`rotate`](Self::rotate), but adds no key: for when the dates need mending and the
+    /// active key is not old.
+    #[cfg(feature = "cli")]
+    pub(crate) fn mend(&self, rotation: &Rotation, now: SystemTime) -> Result<Rotated, Error> {
+        let mut draft = Draft::new(self, rotation, now);
+        self.seal_key(draft.now)?;
+        draft.drop_unneeded();
+        draft.finish(self, MAX_KEYS)
     }
 
     /// Returns this ring with keys marked revoked: every session sealed under them ends as soon as
@@ -285,12 +299,16 @@ impl KeyRing {
         if active.is_none_or(|id| draft.changes.contains(&RingChange::Revoked(id))) {
             draft.add(Key::generate()?, draft.now.minus(HEAD_START));
         }
+        // By a clock that is ahead a key may seem to have begun that waits on servers.
+        if !draft.changes.is_empty() && !draft.begins_in_time() {
+            draft.insert(Key::generate()?, draft.now.minus(HEAD_START));
+        }
         if waited && !draft.has_pending() {
             let delay = rotation.activation_delay.max(SECOND);
             draft.add(Key::generate()?, draft.now.plus(delay));
         }
         draft.make_room(ids);
-        draft.finish(self)
+        draft.finish(self, MAX_KEYS)
     }
 
     /// Tells what is wrong with this ring at `now`, or due; nothing if all is well.
@@ -336,144 +354,4 @@ impl KeyRing {
         let successor = successor(self.entries(), entry).filter(|_| !entry.revoked)?;
         successor.seal_from.map(|from| dated(from.plus(rotation.overlap())))
     }
-}
-
-/// A ring while it is changed: it need not be coherent before the end.
-struct Draft<'a> {
-    rotation: &'a Rotation,
-    now: Timestamp,
-    entries: Vec<Entry>,
-    changes: Vec<RingChange>,
-}
-
-impl<'a> Draft<'a> {
-    fn new(ring: &KeyRing, rotation: &'a Rotation, now: SystemTime) -> Self {
-        let now = Timestamp::from_system(now);
-        Self { rotation, now, entries: ring.entries().to_vec(), changes: Vec::new() }
-    }
-
-    fn has_pending(&self) -> bool {
-        self.entries.iter().any(|entry| !entry.revoked && entry.seal_from > Some(self.now))
-    }
-
-    fn add(&mut self, key: Key, seal_from: Timestamp) {
-        let mut seal_from = dated(seal_from);
-        // Equal dates would leave it open which key seals, and so would a key that is to take over
-        // and lies before one that has begun.
-        let begun = |entry: &&Entry| !entry.revoked && entry.seal_from <= Some(self.now);
-        if let Some(last) = self.entries.iter().filter(begun).filter_map(|e| e.seal_from).max() {
-            seal_from = seal_from.max(last.plus(SECOND));
-        }
-        let taken = |at| self.entries.iter().any(|e| !e.revoked && e.seal_from == Some(at));
-        while taken(seal_from) {
-            seal_from = seal_from.plus(SECOND);
-        }
-        self.changes.push(RingChange::Added(key.id()));
-        let (open_until, revoked) = (None, false);
-        self.entries.push(Entry { key, line: 0, seal_from: Some(seal_from), open_until, revoked });
-    }
-
-    fn revoke(&mut self, id: KeyId) -> Result<(), Error> {
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.key.id() == id) else {
-            let ids: Vec<_> = self.entries.iter().map(|entry| entry.key.id().to_string()).collect();
-            return Err(refused(&format!("it holds no key {id}, only {}", ids.join(", "))));
-        };
-        if !std::mem::replace(&mut entry.revoked, true) {
-            self.changes.push(RingChange::Revoked(id));
-        }
-        Ok(())
-    }
-
-    fn drop_unneeded(&mut self) {
-        let (gone, kept) =
-            self.entries.clone().into_iter().partition(|entry| self.is_unneeded(entry));
-        self.entries = kept;
-        let gone: Vec<Entry> = gone;
-        self.changes.extend(gone.iter().map(|entry| RingChange::Dropped(entry.key.id())));
-    }
-
-    /// Takes out the oldest keys that open nowhere, where there are too many; none of `kept`.
-    fn make_room(&mut self, kept: &[KeyId]) {
-        while self.entries.len() > MAX_KEYS {
-            let over = |entry: &&Entry| self.is_over(entry) && !kept.contains(&entry.key.id());
-            let over = self.entries.iter().filter(over);
-            let Some(id) = over.min_by_key(|entry| entry.seal_from).map(|entry| entry.key.id())
-            else {
-                return;
-            };
-            self.entries.retain(|entry| entry.key.id() != id);
-            self.changes.push(RingChange::Dropped(id));
-        }
-    }
-
-    /// Whether this key no longer opens on any server, which then lets it be taken out. Not so a key
-    /// that was only just revoked: a server that missed that would take the ring for an older one.
-    fn is_over(&self, entry: &Entry) -> bool {
-        let Rotation { reload_lag, clock_slack, .. } = *self.rotation;
-        entry.is_past(self.now.minus(reload_lag.saturating_add(clock_slack)))
-    }
-
-    /// Whether no session under this key can be alive, on any server.
-    fn is_unneeded(&self, entry: &Entry) -> bool {
-        let Some(successor) = successor(&self.entries, entry) else { return false };
-        let Rotation { reload_lag, clock_slack, longest, .. } = *self.rotation;
-        let last_seal = successor.seal_from.map(|from| from.plus(reload_lag).plus(clock_slack));
-        self.is_over(entry) && last_seal.is_some_and(|at| at.plus(longest) <= self.now)
-    }
-
-    /// Gives each key the end that follows from its successor, and a revoked one the end it had.
-    fn set_ends(&mut self) {
-        for at in 0..self.entries.len() {
-            let Some(entry) = self.entries.get(at) else { continue };
-            let open_until = self.end(entry);
-            if open_until != entry.open_until {
-                let id = entry.key.id();
-                // Of a key that was added or revoked it goes without saying.
-                let said = [RingChange::Added(id), RingChange::Revoked(id)];
-                if !said.iter().any(|change| self.changes.contains(change)) {
-                    self.changes.push(RingChange::OpenUntil(id));
-                }
-                self.entries.iter_mut().skip(at).take(1).for_each(|e| e.open_until = open_until);
-            }
-        }
-    }
-
-    fn end(&self, entry: &Entry) -> Option<Timestamp> {
-        if entry.revoked {
-            // When it was revoked, or found to be: from then on counts how long it stays listed.
-            let now = dated(self.now);
-            return Some(entry.open_until.map_or(now, |until| until.min(now)));
-        }
-        // The key that was to follow was revoked: this one has to go on.
-        let from = successor(&self.entries, entry)?.seal_from?;
-        let needed = dated(from.plus(self.rotation.overlap()));
-        let Rotation { reload_lag, clock_slack, .. } = *self.rotation;
-        Some(match entry.open_until {
-            // It opens now, so servers would not let it be taken out before they knew of its end.
-            None => needed.max(dated(self.now.plus(reload_lag).plus(clock_slack).plus(SECOND))),
-            // It is over, and stays over. A key between may have gone, and no gap may be left.
-            Some(until) if until <= self.now => until.max(from),
-            Some(until) => until.max(needed),
-        })
-    }
-
-    fn finish(mut self, old: &KeyRing) -> Result<Rotated, Error> {
-        self.set_ends();
-        let Self { entries, changes, .. } = self;
-        if entries.len() > MAX_KEYS && entries.len() > old.entries().len() {
-            return Err(refused("16 keys, none of which may go yet: rotate less often"));
-        }
-        Ok(Rotated { ring: KeyRing::rotated(&entries)?, changes })
-    }
-}
-
-/// The same instant, or the next one that a date in a ring can have.
-fn dated(at: Timestamp) -> Timestamp {
-    at.whole_second().min(LAST_DATE)
-}
-
-/// The key that takes over from this one.
-fn successor<'a>(entries: &'a [Entry], entry: &Entry) -> Option<&'a Entry> {
-    let later = |other: &&Entry| !other.revoked && other.seal_from > entry.seal_from;
-    entries.iter().filter(later).min_by_key(|other| other.seal_from)
 }
