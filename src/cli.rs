@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(refused) => {
             // Where nobody reads it, there is nobody to tell.
-            let _ = refused.print();
+            let _ = tell_refused(&refused);
             return ExitCode::from(u8::try_from(refused.exit_code()).unwrap_or(2));
         }
     };
@@ -46,6 +46,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(Status::Unusable as u8)
         }
     }
+}
+
+/// Tells what is wrong with the command line, which may have been given a key in place of its id.
+fn tell_refused(refused: &clap::Error) -> io::Result<()> {
+    let text = refused.to_string();
+    if text.contains(settings::KEY_PREFIX) {
+        return writeln!(io::stderr(), "{}", settings::without_keys(&text));
+    }
+    refused.print()
 }
 
 /// What a command ends with.
@@ -132,5 +141,5 @@ fn chain(error: &dyn StdError) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    text
+    settings::without_keys(&text)
 }

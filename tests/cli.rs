@@ -171,6 +171,47 @@ fn what_a_killed_run_left_is_used_again_and_never_left_behind() {
 }
 
 #[test]
+fn a_temporary_file_of_somebody_else_is_not_written_to() {
+    for args in [&["keys", "rotate"][..], &["keys", "new", "other.keys"]] {
+        let (place, _) = Place::with_ring("planted");
+        let before = place.text();
+        let temp = if args[1] == "new" { ".other.keys.tmp" } else { TEMP };
+        place.write(temp, "", 0o666);
+        // As in /tmp, where a stranger can make the file first, and read along. Only root can give
+        // a file away; anybody else is shown a directory that is not safe to begin with.
+        let given = chown(place.path().join(temp), Some(65_534), None).is_ok();
+        let shared = if given { 0o1777 } else { 0o777 };
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(shared)).unwrap();
+
+        let ran = place.run(args);
+
+        assert_eq!(ran.status, 2, "{ran:?}");
+        assert!(ran.err.contains("may write the directory"), "{ran:?}");
+        assert_eq!(place.text(), before);
+        let planted = fs::read_to_string(place.path().join(temp)).unwrap_or_default();
+        assert_eq!(planted, "");
+    }
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_not_repeated() {
+    let (place, _) = Place::with_ring("pasted");
+    let key = place.text().lines().nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    for args in [
+        &["keys", "rotate", "--revoke", &key][..],
+        &["keys", "list", &key],
+        &["keys", "check", &key],
+        &["keys", &key],
+        &["inspect", "--keys", &key, "--realm", "shop"],
+    ] {
+        let ran = place.run(args);
+
+        assert_eq!(ran.status, 2, "{ran:?}");
+        assert!(!ran.err.contains(&key[12..30]) && !ran.out.contains(&key[12..30]), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_new_file_that_was_put_in_place_by_a_killed_run_is_not_written_to() {
     for args in [&["keys", "rotate"][..], &["keys", "new"]] {
         let (place, id) = Place::with_ring("linked");

@@ -26,7 +26,8 @@ pub(super) struct Finding {
 /// Looks for what is due about a ring that was read.
 pub(super) fn report(loaded: &Loaded, found: &Ring, now: SystemTime) -> Report {
     let arguments = found.arguments.as_ref();
-    let advice = arguments.map(|arguments| format!("sealed-session keys rotate {arguments}"));
+    let advice =
+        arguments.map(|arguments| format!("sealed-session keys rotate {arguments} --if-due"));
     let of_ring = loaded.ring.check(&found.rotation, now).into_iter().map(|finding| {
         let (kind, key) = match finding {
             RingFinding::RotationDue { key, .. } => ("rotation_due", key),

@@ -68,8 +68,8 @@ impl InForce {
 
     fn write(&self, streams: &mut Streams) -> Result<(), Failure> {
         let out = &mut streams.out;
-        writeln!(out, "realm     {}", show::harmless(&self.realm))?;
-        writeln!(out, "cookie    {}", self.cookie)?;
+        writeln!(out, "realm     {}", settings::without_keys(&show::harmless(&self.realm)))?;
+        writeln!(out, "cookie    {}", settings::without_keys(&self.cookie))?;
         writeln!(out, "\n{:18}{:14}{:14}anonymous", "", "browser", "remember")?;
         let columns = KINDS.map(|(_, kind)| Column::of(&self.policy, kind));
         for (name, value) in ROWS {

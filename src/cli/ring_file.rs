@@ -36,7 +36,6 @@ impl<'a> RingFile<'a> {
                           ring; what is none, remove first";
             return Err(format!("{}: {advice}", path.display()).into());
         }
-        key::check_place(&held.temp, path)?;
         Ok(held)
     }
 
@@ -112,6 +111,18 @@ impl<'a> RingFile<'a> {
             let opened = lock.metadata().map_err(|error| at(&temp, &error))?;
             if !names(&temp, &opened) {
                 continue;
+            }
+            // In a directory with the sticky bit it may be somebody else's, who would read along.
+            let placed = key::check_place(&temp, path);
+            // Again: from here on nobody else can move it away, if it passed.
+            if !names(&temp, &opened) {
+                continue;
+            }
+            if let Err(error) = placed {
+                if opened.len() == 0 {
+                    let _ = fs::remove_file(&temp);
+                }
+                return Err(error.into());
             }
             if has_other_names(&opened) {
                 // A killed run had put it in place, and it is the file: no more to be written to.

@@ -11,7 +11,8 @@ use super::settings::Ring;
 use super::{Failure, Status, Streams, show};
 use crate::clock::{Clock as _, SystemClock};
 use crate::key::{
-    FileKeys, KeyId, KeyRing, KeySource as _, KeyState, KeyStatus, RingChange, Rotated, Rotation,
+    FileKeys, KeyId, KeyRing, KeySource as _, KeyState, KeyStatus, RingChange, RingFinding,
+    Rotated, Rotation,
 };
 
 pub(super) fn rotate(args: &Rotate, streams: &mut Streams) -> Result<Status, Failure> {
@@ -41,10 +42,16 @@ pub(super) fn rotate(args: &Rotate, streams: &mut Streams) -> Result<Status, Fai
     if let Some(warning) = source.warning() {
         streams.warn(&format!("{}: {warning}", file.display()))?;
     }
-    if args.if_due && !is_mended_by_rotation(&ring.check(&rotation, now)) {
+    let findings = ring.check(&rotation, now);
+    if args.if_due && !is_mended_by_rotation(&findings) {
         return Ok(Status::Well);
     }
-    let rotated = next(args, file, &ring, &rotation, now)?;
+    let is_old = findings.iter().any(|found| matches!(found, RingFinding::RotationDue { .. }));
+    let rotated = if args.if_due && !is_old {
+        ring.mend(&rotation, now).map_err(|error| error.at(&file.display().to_string()))?
+    } else {
+        next(args, file, &ring, &rotation, now)?
+    };
     if !rotated.changes().is_empty() {
         held.replace(&rotated.ring().expose_text_over(&old))?;
     }
@@ -114,11 +121,16 @@ impl Told<'_> {
             writeln!(streams.out, "{}", self.line(*change))?;
         }
         writeln!(streams.out, "next: {}", self.next(changes))?;
-        let was_active = |key: &&KeyStatus| {
-            key.state() == KeyState::Active && changes.contains(&RingChange::Revoked(key.id()))
+        let revoked = |state: KeyState| {
+            let is_new = |key: &KeyStatus| changes.contains(&RingChange::Revoked(key.id()));
+            self.old.iter().any(|key| key.state() == state && is_new(key))
         };
-        if self.old.iter().any(|key| was_active(&key)) {
-            self.warn_of_the_others(streams)?;
+        if revoked(KeyState::Active) {
+            self.warn_of_the_others("lay in the same file: if the file leaked", streams)?;
+        } else if revoked(KeyState::AcceptOnly) {
+            // At a rotation a thief's session went on as everybody's did.
+            let why = "may hold sessions that went on from it: if it leaked before they sealed";
+            self.warn_of_the_others(why, streams)?;
         }
         Ok(())
     }
@@ -131,6 +143,9 @@ impl Told<'_> {
                 }
                 Some(from) if from > self.now => {
                     format!("added {id}: seals from {}", self.date(from))
+                }
+                _ if self.key(id).map(KeyStatus::state) != Some(KeyState::Active) => {
+                    format!("added {id}: seals where a clock is behind")
                 }
                 _ => format!("added {id}: seals at once"),
             },
@@ -161,7 +176,7 @@ impl Told<'_> {
     }
 
     /// Who read one key of a file read them all, and a key that opens is as good to forge with.
-    fn warn_of_the_others(&self, streams: &mut Streams) -> Result<(), Failure> {
+    fn warn_of_the_others(&self, why: &str, streams: &mut Streams) -> Result<(), Failure> {
         let opens = |id| {
             self.key(id).is_some_and(|key| {
                 matches!(key.state(), KeyState::Pending | KeyState::AcceptOnly | KeyState::Active)
@@ -174,9 +189,10 @@ impl Told<'_> {
         }
         let each =
             |prefix: &str| others.iter().map(|id| format!("{prefix}{id}")).collect::<Vec<_>>();
+        let is_active = |id: &KeyId| self.key(*id).map(KeyStatus::state) == Some(KeyState::Active);
+        let now = if others.iter().any(is_active) { " --now" } else { "" };
         streams.warn(&format!(
-            "{} lay in the same file: if the file leaked, revoke as well: sealed-session keys rotate \
-             {}{}",
+            "{} {why}, revoke as well: sealed-session keys rotate {}{}{now}",
             each("").join(", "),
             self.again,
             each(" --revoke ").concat()

@@ -217,18 +217,18 @@ fn toml_fault(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// A message that may repeat a value, with any key in it cut off.
-fn without_keys(message: &str) -> String {
+pub(super) fn without_keys(message: &str) -> String {
     let mut parts = message.split(KEY_PREFIX);
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         out.push_str(KEY_PREFIX);
         out.push('…');
         out.push_str(
-            part.trim_start_matches(|c: char| c == '_' || c == '-' || c.is_alphanumeric()),
+            part.trim_start_matches(|c: char| matches!(c, '_' | '-' | '…') || c.is_alphanumeric()),
         );
     }
     // It may span lines, and what is to be shown is one.
     out.trim_end().replace('\n', " ")
 }
 
-const KEY_PREFIX: &str = "sealsess_k1_";
+pub(super) const KEY_PREFIX: &str = "sealsess_k1_";
