@@ -33,7 +33,12 @@ fn a_setting_that_is_unsafe_or_contradicts_another_is_refused_by_its_name() {
             "",
             "keys.rotate_every: must be at least activation_de",
         ),
-        ("keys", "rotate_every = '234544s'", "", "at least 3days 4h 36s, or the ring fills up"),
+        (
+            "keys",
+            "rotate_every = '234544s'",
+            "",
+            "at least 3days 10h 55m 11s, or the ring fills up",
+        ),
         (
             "policy",
             "browser.absolute_timeout = '10y'",

@@ -166,6 +166,34 @@ fn a_sign_in_takes_no_data_over_from_a_key_that_is_revoked_meanwhile() {
 }
 
 #[test]
+fn a_sign_in_takes_no_message_over_from_a_key_that_is_revoked_meanwhile() {
+    let server = Server::start();
+    let mut thief = Browser::default();
+    thief.request(&server.sessions, |s: &Session<Map>| s.flash("info", "call 555").unwrap());
+    let session = open(&server.sessions, &thief);
+    session.sign_in(SignIn::new("alice").data(Map::default())).unwrap();
+
+    server.revoke_the_key();
+
+    assert_eq!(answer(&session), None);
+    assert!(server.was_not_sent());
+}
+
+#[test]
+fn a_sign_in_that_keeps_nothing_is_sent_whatever_it_then_writes() {
+    let server = Server::start();
+    let mut browser = Browser::default();
+    browser.request(&server.sessions, |s: &Session<Map>| drop(s.csrf_token().unwrap()));
+    let session = open(&server.sessions, &browser);
+    session.sign_in("alice").unwrap();
+    session.insert("greeted", true).unwrap();
+
+    server.revoke_the_key();
+
+    assert!(browser.take_answer(&session));
+}
+
+#[test]
 fn a_sign_in_with_data_of_its_own_is_sent() {
     let server = Server::start();
     let mut browser = server.visitor();

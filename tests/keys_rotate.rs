@@ -162,7 +162,7 @@ proptest! {
             Err(error) => {
                 prop_assert_eq!(error.kind(), ErrorKind::KeyRing);
                 let full = error.to_string().contains("keys, none of which may go yet");
-                let explained = if full { before.len() >= 14 } else { active(&before).is_none() };
+                let explained = if full { before.len() >= 13 } else { active(&before).is_none() };
                 prop_assert!(explained, "{}", error);
                 return Ok(());
             }
@@ -317,7 +317,7 @@ fn a_key_that_was_just_revoked_stays_listed_until_servers_know() {
 
 #[test]
 fn a_full_ring_still_lets_a_leaked_key_be_revoked() {
-    // Fourteen keys, a day after the other: all but the last ones are over, and none may go yet.
+    // Thirteen keys, a day after the other: all but the last ones are over, and none may go yet.
     let rotation = Rotation::default();
     let mut ring: KeyRing = key(1).parse().unwrap();
     let mut now = day(0);
@@ -328,9 +328,9 @@ fn a_full_ring_still_lets_a_leaked_key_be_revoked() {
         }
         now += DAY;
     };
-    assert_eq!(ids(&ring).len(), 14);
+    assert_eq!(ids(&ring).len(), 13);
     assert_eq!(refused.kind(), ErrorKind::KeyRing);
-    assert!(refused.to_string().ends_with("14 keys, none of which may go yet: rotate less often"));
+    assert!(refused.to_string().ends_with("13 keys, none of which may go yet: rotate less often"));
     let before = keys(&ring, now);
     let leaked = active(&before).unwrap();
 
@@ -444,7 +444,7 @@ fn ring_of(count: usize, apart: Duration) -> (KeyRing, Rotation, SystemTime) {
 #[test]
 fn a_rotation_leaves_room_to_revoke_every_key_of_the_ring() {
     for apart in [MINUTE, DAY] {
-        let (ring, rotation, now) = ring_of(14, apart);
+        let (ring, rotation, now) = ring_of(13, apart);
         assert_eq!(ring.rotate(&rotation, now).unwrap_err().kind(), ErrorKind::KeyRing);
         let all = ids(&ring);
         let sealing = active(&keys(&ring, now)).unwrap();
@@ -457,5 +457,37 @@ fn a_rotation_leaves_room_to_revoke_every_key_of_the_ring() {
             let opens = |id| after.get(id).is_some_and(|key| key.state() != KeyState::Revoked);
             assert!(!leaked.iter().any(opens));
         }
+    }
+}
+
+#[test]
+fn all_keys_but_one_can_be_revoked_whichever_is_spared() {
+    for apart in [MINUTE, 12 * HOUR, DAY] {
+        let (ring, rotation, now) = ring_of(12, apart);
+        let rotation = rotation.activation_delay(DAY);
+        let ring: KeyRing = text_of(ring.rotate(&rotation, now).unwrap().ring()).parse().unwrap();
+        for spared in ids(&ring) {
+            let leaked: Vec<_> = ids(&ring).into_iter().filter(|id| *id != spared).collect();
+
+            let revoked = ring.revoke_keys(&leaked, &rotation, now).unwrap();
+
+            assert!(active(&keys(revoked.ring(), now)).is_some());
+        }
+    }
+}
+
+#[test]
+fn the_room_that_a_leak_took_is_not_filled_by_rotations() {
+    let (ring, rotation, now) = ring_of(13, MINUTE);
+    let mut ring = text_of(ring.revoke_keys(&ids(&ring), &rotation, now).unwrap().ring());
+    for day in 0..60 {
+        let now = now + day * DAY;
+        let old: KeyRing = ring.parse().unwrap();
+        let Ok(rotated) = old.rotate(&rotation, now) else { continue };
+        let added = |change: &RingChange| matches!(change, RingChange::Added(_));
+        if rotated.changes().iter().any(added) {
+            assert!(ids(rotated.ring()).len() <= 13, "on day {day}");
+        }
+        ring = text_of(rotated.ring());
     }
 }

@@ -171,8 +171,8 @@ impl KeysTable {
 }
 
 /// How many keys of a ring may be older than the active one, if one waits to seal and a rotation
-/// leaves two places free for a leak.
-const OLD_KEYS: u32 = 12;
+/// leaves three places free for a leak.
+const OLD_KEYS: u32 = 11;
 
 /// An old key stays listed until no session under it can be alive: refuses a rotation that would
 /// fill the ring by then.

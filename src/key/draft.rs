@@ -144,7 +144,7 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(mut self, old: &KeyRing, most: usize) -> Result<Rotated, Error> {
         self.set_ends();
         let Self { entries, changes, .. } = self;
-        if entries.len() > most && entries.len() > old.entries().len() {
+        if entries.len() > most && changes.iter().any(|c| matches!(c, RingChange::Added(_))) {
             return Err(refused(&format!(
                 "{} keys, none of which may go yet: rotate less often",
                 old.entries().len()

@@ -17,8 +17,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 /// Places in a ring that a rotation leaves free, so that keys can be revoked at any time: for a
-/// fresh active key and one that waits.
-const RESERVE: usize = 2;
+/// fresh active key, one for servers whose clock is behind, and one that waits.
+const RESERVE: usize = 3;
 /// A key that is to seal at once seals since a day ago: so that it does on every server, be its clock
 /// behind or the clock of whoever made the key set by the wrong zone.
 pub(crate) const HEAD_START: Duration = DAY;
@@ -242,7 +242,7 @@ impl KeyRing {
     /// # Errors
     ///
     /// [`ErrorKind::KeyRing`](crate::ErrorKind::KeyRing) when no key is active now, or the ring is
-    /// full: 14 keys, none of which may go. Two places are left for a leak.
+    /// full: 13 keys, none of which may go. Three places are left for a leak.
     /// [`ErrorKind::Random`](crate::ErrorKind::Random) without random bytes.
     pub fn rotate(&self, rotation: &Rotation, now: SystemTime) -> Result<Rotated, Error> {
         let mut draft = Draft::new(self, rotation, now);
@@ -270,9 +270,10 @@ impl KeyRing {
     /// servers have read the text.
     ///
     /// Where the active key is among them, or none is active, a fresh key takes over at once: it
-    /// seals since a day ago, so that it does on every server, whatever its clock or yours. A revoked
+    /// seals since a day ago, so that it does on every server, if no clock is a day off. A revoked
     /// key that waited to seal is replaced. A full ring loses its oldest keys that no longer open,
-    /// though they would have stayed listed for longer. Doing it twice is as doing it once.
+    /// though they would have stayed listed for longer. Doing it twice is as doing it once, unless
+    /// the full ring lost one of these keys: its id is refused then.
     ///
     /// # Errors
     ///

@@ -24,7 +24,7 @@ pub(super) struct Draft<T> {
     pub(super) data: Arc<T>,
     /// Where `data` came from, as long as `written` is None.
     origin: Origin,
-    /// Whether data and flash go back to what arrived, even if they were changed since.
+    /// Whether the data goes back to what arrived, even if it was changed since.
     keeps_arrived: bool,
     /// The JSON of `data` where it is to be sealed anew.
     pub(super) written: Option<Vec<u8>>,
@@ -185,8 +185,14 @@ impl<T: SessionData> Draft<T> {
 
     /// Whether what would be sealed holds anything of the session that arrived.
     pub(super) fn keeps_any(&self, arrival: &Arrival) -> Result<bool, Error> {
-        let default = || data::to_json(&T::default());
-        Ok(self.keeps_arrived && *self.parts(arrival)?.data != *default()?)
+        let Some(opened) = &arrival.session else { return Ok(false) };
+        let messages = flash::from_json(opened.record.flash());
+        if messages.iter().any(|message| self.flash.contains(message)) {
+            return Ok(true);
+        }
+        let default = data::to_json(&T::default())?;
+        let came = *opened.record.data() != *default;
+        Ok(self.keeps_arrived && came && *self.parts(arrival)?.data != *default)
     }
 
     /// Drops what came with the request: the data, and messages for the next page.
