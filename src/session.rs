@@ -244,11 +244,13 @@ impl<T: SessionData> Session<T> {
     }
 
     /// Judges the session anew, as the next request with this cookie would be: for web sockets and
-    /// long streams.
+    /// long streams. Stricter only in this: once the key that the request came under is revoked, it
+    /// fails though the answer's cookie is sealed under another one.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::SignedOut`] when there is no session, [`ErrorKind::KeyRevoked`],
+    /// [`ErrorKind::KeyUnknown`] when the key's line is gone since,
     /// [`ErrorKind::Expired`], [`ErrorKind::Idle`], [`ErrorKind::Revoked`], [`ErrorKind::Backend`].
     pub fn recheck(&self) -> Result<(), Error> {
         let manager = &self.shared.manager;

@@ -205,9 +205,10 @@ impl<T> Opened<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Revoked`], [`ErrorKind::KeyRevoked`], [`ErrorKind::Expired`], [`ErrorKind::Idle`]
-    /// when the session ended meanwhile, [`ErrorKind::Random`], [`ErrorKind::KeyRing`]. A list that
-    /// cannot answer any more is no error: None.
+    /// [`ErrorKind::Revoked`], [`ErrorKind::KeyRevoked`], [`ErrorKind::KeyUnknown`],
+    /// [`ErrorKind::Expired`], [`ErrorKind::Idle`] when the session ended meanwhile,
+    /// [`ErrorKind::Random`], [`ErrorKind::KeyRing`]. A list that cannot answer any more is no error:
+    /// None.
     pub fn refresh(&self) -> Result<Option<String>, Error> {
         let manager::Opened { record, key } = &self.arrived;
         let (manager, now) = (&self.manager, self.manager.now());
