@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a bench may panic")]
 #![allow(clippy::indexing_slicing, reason = "small known sizes")]
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::{env, fs};
 
 use arc_swap::ArcSwap;
 use sealed_session::{
-    Error, FileKeys, KeyRing, Keys, Map, RevocationList, Rotation, SessionManager, Zeroizing,
+    Error, FileKeys, KeyRing, Keys, Map, RevocationList, SessionManager, Zeroizing,
 };
 use serde::Serialize;
 
@@ -124,16 +125,13 @@ fn open() -> (&'static str, Vec<Contender>) {
 }
 
 fn text_of_16() -> Zeroizing<String> {
-    let day = Duration::from_secs(86_400);
-    let rotation = Rotation::default();
-    let mut now = SystemTime::now() - day * 20;
-    let mut ring = KeyRing::for_tests().unwrap();
-    while ring.status(now).len() < 16 {
-        // Each key waits a day, and a little more is enough for the next.
-        ring = ring.rotate(&rotation, now).unwrap().ring().expose_text().parse().unwrap();
-        now += day + Duration::from_secs(60);
+    let mut text = Zeroizing::new(String::with_capacity(4096));
+    for day in 1..=16 {
+        let key = KeyRing::generate().unwrap().expose_text();
+        let key = key.lines().nth(1).unwrap();
+        writeln!(text, "{key} seal_from=2020-01-{day:02}T00:00:00Z").unwrap();
     }
-    ring.expose_text()
+    text
 }
 
 fn race(operation: &'static str, contenders: &mut [Contender]) -> Vec<Row> {

@@ -177,7 +177,7 @@ fn settings_that_are_wrong_stop_the_start_with_file_and_place() {
     let good = fs::read_to_string(&config).unwrap();
 
     for (text, place) in [
-        (good.replace("poll_every", "poll_evry"), "line 7"),
+        (good.replace("poll_every", "polls_every"), "line 7"),
         (good.replace("1h", "often"), "line 7"),
         (good.replace("1h", "0s"), "keys.poll_every"),
         (good.replace("[session]", "[sessions]"), "`realm`"),
