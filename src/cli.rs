@@ -1,4 +1,4 @@
-//! The operator's command: key rings, tokens and configurations, from a shell.
+//! The operator's command: key rings, tokens, configurations and revocations, from a shell.
 //!
 //! What is asked for goes to standard output, all else to standard error. No command shows a key: the
 //! text of a ring goes into its file and nowhere else.
@@ -8,7 +8,10 @@ mod check;
 mod config_check;
 mod inspect;
 mod keys;
+mod log;
 mod pasted;
+mod revocations;
+mod revoke;
 mod ring_file;
 mod rotate;
 mod settings;
@@ -21,7 +24,7 @@ use std::process::ExitCode;
 use anstream::AutoStream;
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{Command, ConfigCommand, KeysCommand, Line};
+use args::{Command, ConfigCommand, KeysCommand, Line, RevocationsCommand};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -34,8 +37,8 @@ pub fn main() -> ExitCode {
         }
     };
     let mut streams = Streams {
-        out: Willing(AutoStream::auto(io::stdout())),
-        err: Willing(AutoStream::auto(io::stderr())),
+        out: Willing::new(AutoStream::auto(io::stdout())),
+        err: Willing::new(AutoStream::auto(io::stderr())),
     };
     match run(line.command, &mut streams)
         .and_then(|status| Ok(streams.out.flush().map(|()| status)?))
@@ -82,19 +85,35 @@ impl Streams {
 }
 
 /// A writer that goes on when nobody reads any more, so that the exit status stays what it is.
-struct Willing<W>(W);
+struct Willing<W> {
+    inner: W,
+    /// Nobody reads any more.
+    gone: bool,
+}
+
+impl<W> Willing<W> {
+    const fn new(inner: W) -> Self {
+        Self { inner, gone: false }
+    }
+}
 
 impl<W: Write> Write for Willing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.0.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+        match self.inner.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.gone = true;
+                Ok(bytes.len())
+            }
             written => written,
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self.0.flush() {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        match self.inner.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.gone = true;
+                Ok(())
+            }
             flushed => flushed,
         }
     }
@@ -108,6 +127,14 @@ fn run(command: Command, streams: &mut Streams) -> Result<Status, Failure> {
         Command::Keys(KeysCommand::Check(check)) => keys::check(&check, streams),
         Command::Inspect(inspect) => inspect::inspect(&inspect, streams),
         Command::Config(ConfigCommand::Check(check)) => config_check::check(&check, streams),
+        Command::Revoke(revoke) => revoke::revoke(&revoke, streams),
+        Command::Revocations(RevocationsCommand::List(list)) => revocations::list(&list, streams),
+        Command::Revocations(RevocationsCommand::Stats(stats)) => {
+            revocations::stats(&stats, streams)
+        }
+        Command::Revocations(RevocationsCommand::Follow(follow)) => {
+            revocations::follow(&follow, streams)
+        }
         Command::Completions { shell } => {
             // Into memory first: the generator panics where it cannot write.
             let mut text = Vec::new();

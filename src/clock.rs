@@ -70,7 +70,7 @@ impl Clock for ManualClock {
 
 /// Milliseconds since 1970-01-01T00:00:00Z, never beyond what 48 bits hold (the year 10889).
 /// Arithmetic saturates at both ends: a limit can be pushed out of reach, never wrapped round.
-#[derive(Clone, Copy, Default, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Timestamp(u64);
 
 impl Timestamp {

@@ -6,6 +6,7 @@ mod cookie;
 mod duration;
 mod keys;
 mod policy;
+mod revocation;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,11 +18,13 @@ use crate::error::Error;
 use crate::key::{KeyRing, KeySource, Rotation, WatchedKeys};
 use crate::manager::{SessionManager, SessionManagerBuilder};
 use crate::policy::Policy;
+use crate::revocation::{RevocationList, RevocationLog};
 use crate::token::Context;
 
 use cookie::CookieTable;
 use keys::KeysTable;
 use policy::PolicyTable;
+use revocation::RevocationTable;
 
 /// The settings of a [`SessionManager`], from a file or wherever people keep settings.
 ///
@@ -36,6 +39,8 @@ use policy::PolicyTable;
 /// are not known are refused at every level, and so is what contradicts itself or is unsafe:
 ///
 /// - a `path` beside `source = "env"`, a `variable` beside the others;
+/// - settings of `revocation` beside a `backend` that does not have them, and a URL in the place of
+///   the name of the variable that holds it. What [`Debug`](std::fmt::Debug) shows has no URL;
 /// - an `activation_delay` under 2 × `poll_every` + 2 × `clock_skew` + 1 s: a key would seal before
 ///   every server has it;
 /// - a `rotate_every` under `activation_delay`, or so short that the 16 keys of a ring do not reach
@@ -122,6 +127,8 @@ pub struct Config {
     policy: PolicyTable,
     #[serde(default)]
     cookie: CookieTable,
+    #[serde(default, deserialize_with = "revocation::table")]
+    revocation: Option<RevocationTable>,
 }
 
 impl Config {
@@ -189,7 +196,42 @@ impl Config {
         KeyRing::watch_every(self.key_source()?, self.poll_every())
     }
 
-    /// Refuses what [`SessionManager::from_config`] would refuse, without reading the keys.
+    /// The log that the table `revocation` names, not read yet; None for a list that no other process
+    /// can reach, and without the table.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for settings that contradict each other or miss,
+    /// a `url_variable` that is not set, a URL that cannot be read, and a backend whose feature this
+    /// build does not have. No message repeats the URL.
+    pub fn revocation_log(&self) -> Result<Option<Box<dyn RevocationLog>>, Error> {
+        self.revocation.as_ref().map_or(Ok(None), |table| table.log(&self.realm))
+    }
+
+    /// Starts the list that the table `revocation` describes; None for `backend = "none"`, and without
+    /// the table.
+    ///
+    /// Call it once and hand out clones. It waits for the first reading as
+    /// [`RevocationListBuilder::build`](crate::revocation::RevocationListBuilder::build) does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`revocation_log`](Self::revocation_log) and of
+    /// [`RevocationListBuilder::build`](crate::revocation::RevocationListBuilder::build).
+    pub fn revocations(&self) -> Result<Option<RevocationList>, Error> {
+        let Some(table) = &self.revocation else { return Ok(None) };
+        table.list(&self.realm, self.policy()?.skew())
+    }
+
+    /// Whether there is a table `revocation`, and what it puts in force: setting and value, without any
+    /// URL.
+    #[cfg(feature = "cli")]
+    pub(crate) fn revocation_in_force(&self) -> Option<Vec<(&'static str, String)>> {
+        self.revocation.as_ref().map(|table| table.in_force(&self.realm))
+    }
+
+    /// Refuses what [`SessionManager::from_config`] would refuse, without reading the keys, the
+    /// environment, or the revocation log.
     ///
     /// # Errors
     ///
@@ -200,21 +242,29 @@ impl Config {
         self.key_source()?;
         self.rotation()?;
         self.cookie()?;
-        Ok(())
+        self.revocation.as_ref().map_or(Ok(()), |table| table.check(&self.realm))
     }
 }
 
 impl SessionManager {
-    /// Starts a session manager with these settings: loads the keys, and follows them from then on.
+    /// Starts a session manager with these settings: loads the keys, and follows them and the
+    /// revocation log from then on.
     ///
-    /// What is no setting is for the builder: observers, migrations, the revocation list.
+    /// What is no setting is for the builder: observers, migrations, and the revocation list if there
+    /// is no table `revocation`. A list that the builder is given takes the place of the configured
+    /// one.
     ///
     /// # Errors
     ///
-    /// Those of [`Config::validate`] and [`Config::watch_keys`].
+    /// Those of [`Config::validate`], [`Config::watch_keys`] and [`Config::revocations`].
     pub fn from_config(config: &Config) -> Result<SessionManagerBuilder, Error> {
         config.validate()?;
-        let builder = Self::builder(config.realm(), config.watch_keys()?);
-        Ok(builder.policy(config.policy()?).cookie(config.cookie()?))
+        let builder = Self::builder(config.realm(), config.watch_keys()?)
+            .policy(config.policy()?)
+            .cookie(config.cookie()?);
+        Ok(match config.revocations()? {
+            Some(list) => builder.revocations(list),
+            None => builder,
+        })
     }
 }

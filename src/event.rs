@@ -1,7 +1,7 @@
 //! What happens to sessions, told to an [`Observer`].
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::error::{Error, ErrorKind};
 use crate::key::{KeyId, KeyStatus};
@@ -201,9 +201,51 @@ pub enum Event<'a> {
     /// The revocation list could not answer, and the request was refused.
     #[non_exhaustive]
     ListStale,
+    /// The revocation list was too old to answer, and the session was let in all the same, because
+    /// [`OnStale::Accept`](crate::revocation::OnStale) says so.
+    #[non_exhaustive]
+    ListAcceptedStale,
     /// The revocation list had no room.
     #[non_exhaustive]
     ListFull,
+    /// The revocation list was read, and is fresh: after every batch of facts, and at least every
+    /// quarter of `max_staleness`.
+    #[non_exhaustive]
+    ListFresh {
+        /// Entries that it holds now.
+        entries: usize,
+        /// Facts that came; this list's own come back, too.
+        added: usize,
+        /// How long ago the first of them was written, by the backend's clock, if it tells.
+        delay: Option<Duration>,
+    },
+    /// All of a revocation log was compared with what is known here: at start, after every error, and
+    /// now and then.
+    #[non_exhaustive]
+    ListReconciled {
+        /// Entries that it holds now.
+        entries: usize,
+        /// Facts that the log had lost, and got back from here.
+        given_back: usize,
+    },
+    /// A revocation log was found new, and no instance knew what it should hold.
+    #[non_exhaustive]
+    ListMissing {
+        /// What was done about it, by [`WhenMissing`](crate::revocation::WhenMissing).
+        decision: &'static str,
+    },
+    /// Facts are in force here and not in the revocation log, which could not be written; or no more.
+    #[non_exhaustive]
+    ListUnsaved {
+        /// How many wait for it.
+        facts: usize,
+    },
+    /// A revocation log cannot be read or written. Sessions are let in until the list is too old.
+    #[non_exhaustive]
+    ListFailed {
+        /// Which, and why.
+        error: &'a Error,
+    },
 }
 
 /// How many sessions a revocation reaches.

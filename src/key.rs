@@ -27,6 +27,8 @@ use zeroize::Zeroize;
 use crate::error::{Error, ErrorKind};
 use crate::random;
 
+#[cfg(feature = "sqlite")]
+pub(crate) use access::directory_open_to_others;
 pub use ring::KeyRing;
 #[cfg(feature = "cli")]
 pub(crate) use rotate::HEAD_START;
@@ -284,12 +286,34 @@ impl fmt::Debug for Key {
 ///
 /// Parts are shorter than 65536 bytes by contract.
 pub(crate) fn digest(label: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut short = [0; 192];
+    // In one piece, where it is short: requests pay for it, and it takes half the time.
+    if let Some(text) = joined(&mut short, label, parts) {
+        return Sha256::digest(text).into();
+    }
     let mut hash = Sha256::new_with_prefix(label);
     for part in parts {
         hash.update(length(part));
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+/// Label and parts in one piece, if there is room.
+fn joined<'a>(room: &'a mut [u8], label: &str, parts: &[&[u8]]) -> Option<&'a [u8]> {
+    let mut len = 0_usize;
+    let mut add = |bytes: &[u8]| {
+        let end = len.checked_add(bytes.len())?;
+        room.get_mut(len..end)?.copy_from_slice(bytes);
+        len = end;
+        Some(())
+    };
+    add(label.as_bytes())?;
+    for part in parts {
+        add(&length(part))?;
+        add(part)?;
+    }
+    room.get(..len)
 }
 
 /// The first 16 bytes of a [`digest`]: enough to name things by.

@@ -10,7 +10,8 @@
 //!   dates which key seals and which ones still open. Servers follow its file while they run, see
 //!   [`KeyRing::watch`]; the `sealed-session` command writes the next one.
 //! - **Revocation** that follows a session through every refresh: sign-out kills copies of the
-//!   cookie, too. See [`RevocationList`].
+//!   cookie, too, in one process, on one machine or in a fleet. See [`RevocationList`] and
+//!   [`revocation`].
 //! - **Any framework**: plain strings ([`SessionManager::open`], [`Session::close`]), `http` 1
 //!   headers ([`SessionManager::open_headers`], [`Closing::apply`]), a layer with feature `tower`,
 //!   extractors with feature `axum`; and tokens without cookies ([`SessionManager::bearer`]).
@@ -59,6 +60,7 @@
 //! - `tower`: the layer. `axum`: the extractors, and [`Error`] as a response.
 //! - `tracing`: an [`Observer`] that writes events to `tracing`. `metrics`: one that counts them
 //!   through the `metrics` facade.
+//! - `sqlite`, `redis`, `postgres`: where instances share their revocations, see [`revocation`].
 //! - `cli`: the operator's command, `cargo install sealed-session --features cli`.
 
 #![forbid(unsafe_code)]
@@ -78,7 +80,7 @@ mod key;
 mod manager;
 mod policy;
 mod random;
-mod revocation;
+pub mod revocation;
 mod session;
 mod token;
 mod web;
@@ -98,7 +100,9 @@ pub use key::{
 };
 pub use manager::{SessionManager, SessionManagerBuilder};
 pub use policy::{Limits, Policy};
-pub use revocation::{Receipt, RevocationList, Target};
+pub use revocation::list::RevocationList;
+pub use revocation::receipt::Receipt;
+pub use revocation::target::Target;
 pub use session::{Bearer, Closing, Flash, Map, Opened, Session, SessionData, SignIn};
 pub use token::SessionId;
 #[cfg(feature = "axum")]

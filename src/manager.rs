@@ -1,5 +1,7 @@
 //! Where keys, policy, clock, revocation list, cookie and events meet.
 
+mod judged;
+
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
@@ -12,13 +14,15 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::cookie::Cookie;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
-use crate::key::{CurrentRing, KeyId, KeyNews, Keys, RingFinding, Rotation};
-use crate::policy::{Policy, Times};
+use crate::key::{CurrentRing, KeyNews, Keys, RingFinding, Rotation};
+use crate::policy::{Kind, Limits, Policy};
 use crate::revocation::{
-    Appended, NewSession, Presented, Realm, Receipt, Revocation, RevocationList, Revoker, Seen,
-    Target, Verdict, Wall,
+    Appended, ListListener, ListNews, NewSession, Presented, Realm, Receipt, Revocation,
+    RevocationList, Revoker, Seen, Target, Verdict, Wall, WhenMissing,
 };
-use crate::token::{self, Context, Facts, Record, Tag};
+use crate::token::{self, Context, Facts, Tag};
+
+pub(crate) use judged::{Dead, Opened, Refusal};
 
 /// Opens and seals the sessions of one application.
 ///
@@ -93,6 +97,11 @@ impl SessionManager {
         &self.shared.keys
     }
 
+    /// The revocation list that it was built with.
+    pub fn revocations(&self) -> Option<&RevocationList> {
+        self.shared.list.as_ref()
+    }
+
     /// Ends sessions by force: of one id, of a subject, with a tag, or all.
     ///
     /// In force here when the call returns; the receipt tells when it is so everywhere. A sign-in
@@ -105,14 +114,23 @@ impl SessionManager {
     /// [`ErrorKind::Unsupported`] without a revocation list, [`ErrorKind::Full`] when it has no room,
     /// [`ErrorKind::Subject`] for an empty subject.
     pub fn revoke(&self, target: Target<'_>) -> Result<Receipt, Error> {
-        self.revoke_until(&target, Timestamp::default(), None).map(|appended| appended.receipt)
+        self.revoke_all(&[target])
+    }
+
+    /// Ends sessions by force, of many at once: all targets or, on an error, none.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`revoke`](Self::revoke).
+    pub fn revoke_all(&self, targets: &[Target<'_>]) -> Result<Receipt, Error> {
+        self.revoke_until(targets, Timestamp::default(), None).map(|appended| appended.receipt)
     }
 
     /// Ends sessions issued up to now, or up to `at_least` if that is later; `seen` where it is a
     /// request's own subject that ends them.
     pub(crate) fn revoke_until(
         &self,
-        target: &Target<'_>,
+        targets: &[Target<'_>],
         at_least: Timestamp,
         seen: Option<&Seen>,
     ) -> Result<Appended, Error> {
@@ -120,10 +138,12 @@ impl SessionManager {
             let advice = "give the builder a RevocationList to end sessions early";
             return Err(Error::with_detail(ErrorKind::Unsupported, advice));
         };
-        target.validate()?;
+        targets.iter().try_for_each(Target::validate)?;
         let by = Revoker { at_least, seen };
-        let appended = self.tell_full(list.cut(self.realm(), target, &by, &self.wall()))?;
-        self.emit(&Event::Revoked { scope: target.scope(), id: target.id() });
+        let appended = self.tell_full(list.cut(self.realm(), targets, &by, &self.wall()))?;
+        for target in targets {
+            self.emit(&Event::Revoked { scope: target.scope(), id: target.id() });
+        }
         Ok(appended)
     }
 
@@ -201,6 +221,30 @@ impl SessionManager {
         }
     }
 
+    /// Passes on what the threads of the list have met.
+    fn tell_list(&self, news: &ListNews) {
+        match news {
+            ListNews::Fresh { entries, added, delay } => {
+                let (entries, added, delay) = (*entries, *added, *delay);
+                self.emit(&Event::ListFresh { entries, added, delay });
+            }
+            ListNews::Reconciled { entries, given_back } => {
+                let (entries, given_back) = (*entries, *given_back);
+                self.emit(&Event::ListReconciled { entries, given_back });
+            }
+            ListNews::Missing { decision } => {
+                let decision = match decision {
+                    WhenMissing::SignOutEveryone => "everyone was signed out",
+                    WhenMissing::StartEmpty => "started empty",
+                    WhenMissing::Refuse => "refused",
+                };
+                self.emit(&Event::ListMissing { decision });
+            }
+            ListNews::Unsaved { facts } => self.emit(&Event::ListUnsaved { facts: *facts }),
+            ListNews::Failed(error) => self.emit(&Event::ListFailed { error }),
+        }
+    }
+
     fn judge(&self, token: &[u8], context: &Context, now: Timestamp) -> Result<Opened, Refusal> {
         let ring = self.ring();
         let sealed = token::parse(token, &ring, now)?;
@@ -219,7 +263,12 @@ impl SessionManager {
     pub(crate) fn check(&self, session: &Presented<'_>, now: Timestamp) -> Result<Verdict, Error> {
         match self.list() {
             Some(list) => {
-                list.check(self.realm(), session, now).inspect_err(|_| self.emit(&Event::ListStale))
+                let answer = list.check(self.realm(), session, now);
+                let answer = answer.inspect_err(|_| self.emit(&Event::ListStale))?;
+                if answer.stale {
+                    self.emit(&Event::ListAcceptedStale);
+                }
+                Ok(answer.verdict)
             }
             None => Ok(Verdict::Clear),
         }
@@ -254,7 +303,8 @@ impl SessionManager {
     }
 
     fn wall(&self) -> Wall<'_> {
-        Wall { clock: &*self.shared.clock, slack: self.policy().slack() }
+        let policy = self.policy();
+        Wall { clock: &*self.shared.clock, skew: policy.skew(), slack: policy.slack() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -267,6 +317,16 @@ impl SessionManager {
 
     pub(crate) fn realm(&self) -> &Realm {
         &self.shared.realm
+    }
+
+    /// The limits to seal into a session of this kind, where `wish` may only shorten: absolute and
+    /// idle, in seconds.
+    pub(crate) fn limits(&self, kind: Kind, wish: Option<Limits>) -> Result<(u32, u32), Error> {
+        let (lifetime, idle) = self.policy().limits(kind, wish)?;
+        let longest = self.list().and_then(RevocationList::longest_to_seal);
+        let longest =
+            longest.map_or(u32::MAX, |it| u32::try_from(it.as_secs()).unwrap_or(u32::MAX));
+        Ok((lifetime.min(longest), idle))
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -293,75 +353,6 @@ impl SessionManager {
     #[cfg(feature = "tower")]
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shared, &other.shared)
-    }
-}
-
-/// A session as it arrived: alive, and under which key.
-#[derive(Clone)]
-pub(crate) struct Opened {
-    pub(crate) record: Record,
-    pub(crate) key: KeyId,
-}
-
-/// Why a token did not open.
-pub(crate) enum Refusal {
-    /// Because of the client, and nothing in it can be trusted.
-    Rejected(ErrorKind),
-    /// It is authentic, but not alive.
-    Dead(Box<Dead>),
-    /// Because the revocation list cannot answer.
-    Backend(Error),
-}
-
-/// Clocks of a fleet that lie further apart are not expected to meet soon.
-const MAX_CLOCK_ERROR: Duration = Duration::from_secs(3_600);
-
-/// An authentic session that a token does not open any more.
-pub(crate) struct Dead {
-    kind: ErrorKind,
-    pub(crate) record: Record,
-    /// What the list says of it, where the limits said nothing.
-    verdict: Option<Verdict>,
-}
-
-impl Dead {
-    /// Whether a better copy may be alive: one that was used more lately, that went through a
-    /// `renew`, or that other limits or another clock spare.
-    pub(crate) fn may_live_on(&self, now: Timestamp) -> bool {
-        let Times { issued_at, lifetime, .. } = self.record.facts.times;
-        let sealed = Duration::from_secs(u64::from(lifetime));
-        matches!(self.verdict, None | Some(Verdict::Outdated { .. }))
-            && now.since(issued_at) <= sealed
-    }
-
-    /// Whether a sign-in or sign-out ended it a moment ago.
-    pub(crate) fn was_just_ended(&self) -> bool {
-        self.verdict == Some(Verdict::JustEnded)
-    }
-
-    /// Whether the visitor may well have a better cookie by now, which a write would overwrite.
-    pub(crate) fn is_overtaken(&self, now: Timestamp) -> bool {
-        let times = &self.record.facts.times;
-        let ahead = times.issued_at.max(times.refreshed_at()).since(now);
-        matches!(self.verdict, Some(Verdict::Outdated { lately: true } | Verdict::JustEnded))
-            // Further ahead it was made by a clock that was wrong, and nothing better will come.
-            || (self.kind == ErrorKind::NotYet && ahead <= MAX_CLOCK_ERROR)
-    }
-}
-
-impl From<ErrorKind> for Refusal {
-    fn from(kind: ErrorKind) -> Self {
-        Self::Rejected(kind)
-    }
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Rejected(kind) => Self::new(kind),
-            Refusal::Dead(dead) => Self::new(dead.kind),
-            Refusal::Backend(error) => error,
-        }
     }
 }
 
@@ -427,7 +418,8 @@ impl SessionManagerBuilder {
     /// # Errors
     ///
     /// [`ErrorKind::Config`] for a realm that is empty or over 128 bytes, limits that contradict each
-    /// other, a cookie that browsers would refuse, or two migrations for one type.
+    /// other, a cookie that browsers would refuse, two migrations for one type, or a revocation list
+    /// with another `clock_skew`.
     /// [`ErrorKind::KeyRing`] when no key of the ring is active now.
     pub fn build(self) -> Result<SessionManager, Error> {
         self.policy.validate()?;
@@ -437,7 +429,7 @@ impl SessionManagerBuilder {
         }
         self.keys.current().seal_key(Timestamp::from_system(self.clock.now()))?;
         if let Some(list) = &self.list {
-            list.raise_longest(self.policy.longest());
+            list.attach(self.policy.longest(), self.policy.skew())?;
         }
         let shared = Shared {
             cookie_context: Context::cookie(&self.realm, self.cookie.name())?,
@@ -457,6 +449,14 @@ impl SessionManagerBuilder {
             let shared = listener.upgrade();
             shared.map(|shared| SessionManager { shared }.tell_keys(news)).is_some()
         }));
+        if let Some(list) = manager.list() {
+            let listener = Arc::downgrade(&manager.shared);
+            let listener: ListListener = Arc::new(move |news| {
+                let shared = listener.upgrade();
+                shared.map(|shared| SessionManager { shared }.tell_list(news)).is_some()
+            });
+            list.listen(&listener);
+        }
         Ok(manager)
     }
 }

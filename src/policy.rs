@@ -271,6 +271,11 @@ impl Policy {
         anonymous.max(browser).max(remember)
     }
 
+    /// How far a clock may lie apart from true time.
+    pub(crate) const fn skew(&self) -> Duration {
+        self.clock_skew
+    }
+
     /// How far two instances' clocks may lie apart, and a second for rounding.
     pub(crate) fn slack(&self) -> Duration {
         self.clock_skew.saturating_mul(2).saturating_add(Duration::from_secs(1))

@@ -423,14 +423,22 @@ fn there_are_manual_pages_and_completions_for_each_shell() {
     let place = Place::new("papers");
     let man = place.run(&["man"]);
     assert_eq!(man.status, 0);
-    for page in ["sealed-session", "sealed-session-keys-rotate", "sealed-session-config-check"] {
+    for page in [
+        "sealed-session",
+        "sealed-session-keys-rotate",
+        "sealed-session-config-check",
+        "sealed-session-revoke",
+        "sealed-session-revocations-follow",
+    ] {
         assert!(man.out.contains(&format!(".TH {page} ")), "{page}:\n{}", man.out);
     }
     assert!(!man.out.contains("misplaced"));
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = place.run(&["completions", shell]);
         assert_eq!(script.status, 0);
-        assert!(script.out.contains("activation-delay"), "{shell}");
+        for word in ["activation-delay", "everyone", "follow"] {
+            assert!(script.out.contains(word), "{shell}: {word}");
+        }
     }
 }
 

@@ -59,7 +59,7 @@ fn the_documented_table_has_the_defaults() {
 #[test]
 fn what_the_documented_table_shows_as_unset_is_a_setting() {
     let unset: Vec<_> = DOCUMENTED.lines().filter(|line| line.starts_with("# ")).collect();
-    assert_eq!(unset.len(), 6);
+    assert_eq!(unset.len(), 11);
 
     for line in unset {
         let setting = line.trim_start_matches("# ");
@@ -72,14 +72,16 @@ fn what_the_documented_table_shows_as_unset_is_a_setting() {
 
 #[test]
 fn the_documented_table_shows_every_setting() {
-    let tables: [(&str, &[&str]); 4] = [
-        ("", &["realm", "keys", "policy", "cookie"]),
+    let tables: [(&str, &[&str]); 5] = [
+        ("", &["realm", "keys", "policy", "cookie", "revocation"]),
         ("policy", &["preset", "browser", "remember", "anonymous", "refresh_after", "clock_skew"]),
         ("policy.browser", &["absolute_timeout", "idle_timeout"]),
         ("cookie", &["name", "path", "domain", "same_site", "partitioned", "insecure_http"]),
+        ("revocation", &["backend", "path", "url_variable", "list", "settle", "max_entries"]),
     ];
     for (table, some) in tables {
-        let mut place: serde_json::Value = toml::from_str(&text("", "browser = {}", "")).unwrap();
+        let text = text("", "browser = {}", "") + "[revocation]\nbackend = 'none'\n";
+        let mut place: serde_json::Value = toml::from_str(&text).unwrap();
         let inner = table.split('.').filter(|name| !name.is_empty());
         let at = inner.fold(&mut place, |at, name| at.get_mut(name).unwrap());
         at.as_object_mut().unwrap().insert("unheard_of".into(), 1.into());

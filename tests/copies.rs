@@ -413,8 +413,8 @@ fn the_list_forgets_a_fact_once_nobody_can_ask_for_it_and_not_before() {
     assert_eq!(sign_out(), 4);
     clock.advance(HOUR);
     assert_eq!(sign_out(), 4, "the first one went");
-    // "Sessions of Bob" counts for the longest that any session lasts.
-    clock.set(begin + 30 * DAY + margin);
+    // "Sessions of Bob" counts for the longest that any session lasts, in steps of ten minutes.
+    clock.set(begin + 30 * DAY + 10 * MINUTE);
     assert_eq!(sign_out(), 5);
     clock.advance(HOUR);
     assert_eq!(sign_out(), 3, "Bob's, and two of the last two hours");

@@ -14,7 +14,7 @@ const ORDER: [&str; 16] = [
 ];
 
 /// The modules that may name a dependency, or a part of the standard library.
-const OWNERS: [(&str, &[&str]); 31] = [
+const OWNERS: [(&str, &[&str]); 38] = [
     ("anstream", &["cli"]),
     ("anstyle", &["cli"]),
     ("arc_swap", &["key", "revocation"]),
@@ -25,18 +25,25 @@ const OWNERS: [(&str, &[&str]); 31] = [
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
-    ("crc32fast", &["key"]),
+    ("crc32fast", &["key", "revocation"]),
     ("getrandom", &["random"]),
     ("hmac", &["key"]),
     ("http", &["web"]),
     ("humantime", &["config", "cli"]),
     ("metrics", &["event"]),
     ("pin_project_lite", &["web"]),
+    ("redis", &["revocation"]),
     ("ring", &["token"]),
+    ("rusqlite", &["revocation"]),
+    ("rustls", &["revocation"]),
+    ("rustls_native_certs", &["revocation"]),
     ("serde", &ORDER),
     ("serde_json", &["token", "manager", "session", "cli"]),
     ("sha2", &["key"]),
     ("time", &["key"]),
+    ("tokio", &["revocation"]),
+    ("tokio_postgres", &["revocation"]),
+    ("tokio_postgres_rustls", &["revocation"]),
     ("toml", &["cli"]),
     ("tower_layer", &["web"]),
     ("tower_service", &["web"]),

@@ -7,7 +7,7 @@ mod common;
 
 use std::sync::{Arc, Mutex};
 
-use common::{Browser, DAY, HOUR, MILLI, MINUTE};
+use common::{Browser, DAY, HOUR, MILLI, MINUTE, SECOND};
 use sealed_session::{
     Clock as _, Cookie, Error, ErrorKind, ManualClock, Map, Session, SessionManager, Target,
 };
@@ -213,7 +213,7 @@ fn a_revoked_cookie_is_replaced_by_the_next_write_once_a_minute_has_passed() {
         [("sign-in", |s| s.sign_in("alice").map(drop)), ("sign-out", |s| s.sign_out().map(drop))];
     for (end_name, end) in ends {
         for (name, write) in WRITES {
-            for (after, replaced) in [(MINUTE, false), (MINUTE + MILLI, true)] {
+            for (after, replaced) in [(MINUTE, false), (MINUTE + SECOND, true)] {
                 let it = Overtaken::new();
                 let mut late = it.browser.clone();
                 it.browser.clone().request(&it.sessions, |s| end(s).unwrap());
@@ -235,7 +235,7 @@ fn a_revoked_cookie_is_replaced_by_the_next_write_once_a_minute_has_passed() {
 #[test]
 fn an_outdated_cookie_is_replaced_by_the_next_write_once_a_minute_has_passed() {
     for (name, write) in WRITES {
-        for (after, replaced) in [(MINUTE, false), (MINUTE + MILLI, true)] {
+        for (after, replaced) in [(MINUTE, false), (MINUTE + SECOND, true)] {
             let mut it = Overtaken::late_tab();
             it.clock.advance(after);
 

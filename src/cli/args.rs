@@ -8,11 +8,13 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::key::KeyId;
+use crate::token::SessionId;
 
-/// Keys and tokens of sealed-session
+/// Keys, tokens and revocations of sealed-session
 ///
 /// A key ring is a text file with one key a line. Servers read it and follow it
-/// while they run; only this command writes it.
+/// while they run; only this command writes it. Sessions are ended early by facts
+/// in a log that the servers share; this command can add one.
 #[derive(Parser)]
 #[command(
     name = "sealed-session",
@@ -23,6 +25,7 @@ use crate::key::KeyId;
 Start here:
   sealed-session keys new           make a ring in ./session.keys
   sealed-session keys --help        list it, rotate it, end a leaked key
+  sealed-session revoke --help      end sessions of servers that run
 
 Exit status:
   0  done, all is well    1  something is due or refused    2  unusable or not done"
@@ -52,6 +55,15 @@ Example:
   sealed-session config check shop.toml"
     )]
     Config(ConfigCommand),
+    Revoke(Revoke),
+    /// Show what a revocation log holds.
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  sealed-session revocations stats --config shop.toml"
+    )]
+    Revocations(RevocationsCommand),
     /// Print a completion script for a shell
     ///
     /// The script goes to standard output; put it where the shell looks for completions.
@@ -88,6 +100,13 @@ pub(super) enum KeysCommand {
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
     Check(ConfigCheck),
+}
+
+#[derive(Subcommand)]
+pub(super) enum RevocationsCommand {
+    List(RevocationsList),
+    Stats(RevocationsStats),
+    Follow(RevocationsFollow),
 }
 
 /// Make a ring of one fresh key
@@ -240,8 +259,10 @@ pub(super) struct Inspect {
 #[command(
     verbatim_doc_comment,
     after_help = "\
-Example:
+Examples:
   sealed-session config check shop.toml
+  sealed-session config check shop.toml --connect
+      Read the revocation log as well, as a server would when it starts.
 
 Exit status:
   0  all is well    1  something is due, or wrong but usable    2  it cannot be used"
@@ -252,9 +273,145 @@ pub(super) struct ConfigCheck {
     /// The table to read.
     #[arg(long, value_name = "NAME", long_help = SECTION_HELP)]
     pub(super) section: Option<String>,
+    /// Read the revocation log, and say whether that can be done.
+    #[arg(long)]
+    pub(super) connect: bool,
     /// Write one JSON object.
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// End sessions, of servers that run
+///
+/// Adds a fact to the log that the servers share, which the table `revocation` of the
+/// configuration names, and returns once it is durable there. Servers that follow the
+/// log refuse the sessions within milliseconds. Who signs in after that is not meant.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    group = clap::ArgGroup::new("target").required(true),
+    after_help = "\
+Examples:
+  sealed-session revoke --config shop.toml --subject alice
+  read -r name; echo \"$name\" | sealed-session revoke --config shop.toml --subject -
+      Without the name in the process table, which all users of a machine can see.
+  sealed-session revoke --config shop.toml --everyone --yes --except yQ7zAFkYTn6WYq1DJ3dPHw
+
+Exit status:
+  0  durable in the log    2  not revoked: nothing is in force, and nothing is tried again"
+)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    /// End one session; `inspect` shows ids.
+    #[arg(long, value_name = "ID", group = "target", allow_hyphen_values = true)]
+    pub(super) session: Option<SessionId>,
+    /// End all sessions of a subject; `-` reads it from standard input. Others see arguments.
+    #[arg(long, value_name = "NAME", group = "target", allow_hyphen_values = true)]
+    pub(super) subject: Option<String>,
+    /// End all sessions that were given this tag when they began.
+    #[arg(long, value_name = "NAME", group = "target", allow_hyphen_values = true)]
+    pub(super) tag: Option<String>,
+    /// End all sessions of the realm, anonymous ones included.
+    #[arg(long, group = "target")]
+    pub(super) everyone: bool,
+    /// Spare this session.
+    #[arg(long, value_name = "ID", conflicts_with = "session", allow_hyphen_values = true)]
+    pub(super) except: Option<SessionId>,
+    /// Do it: --everyone asks for this.
+    #[arg(long, requires = "everyone")]
+    pub(super) yes: bool,
+}
+
+/// List the facts of a revocation log
+///
+/// Subjects and tags show as hashes; with --subject, --tag or --session it shows the
+/// facts that may end such sessions, and says so in one line before them. Kinds:
+/// session, generations (of a session, before it was renewed), subject-or-tag,
+/// everyone (of this realm), every-realm, lifetime (how long sessions live), and
+/// whole (nothing is missing in the log of that id).
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    group = clap::ArgGroup::new("target"),
+    after_help = "\
+Examples:
+  sealed-session revocations list --config shop.toml
+  sealed-session revocations list --config shop.toml --subject alice
+
+Exit status:
+  0  done; asked about one: there is a fact    1  there is none    2  the log cannot be read"
+)]
+pub(super) struct RevocationsList {
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    /// Only what may end sessions of a subject; `-` reads it from standard input.
+    #[arg(long, value_name = "NAME", group = "target", allow_hyphen_values = true)]
+    pub(super) subject: Option<String>,
+    /// Only what may end sessions with a tag.
+    #[arg(long, value_name = "NAME", group = "target", allow_hyphen_values = true)]
+    pub(super) tag: Option<String>,
+    /// Only what may end this session.
+    #[arg(long, value_name = "ID", group = "target", allow_hyphen_values = true)]
+    pub(super) session: Option<SessionId>,
+    /// Write one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Tell how a revocation log is doing
+///
+/// How many facts it holds, how old it is, whether a server has found it whole, how
+/// far its clock and that of this machine lie apart, and how long reading takes.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Example:
+  sealed-session revocations stats --config shop.toml
+
+Exit status:
+  0  done    2  the log cannot be read"
+)]
+pub(super) struct RevocationsStats {
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    /// Write one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Show facts as they arrive in a revocation log
+///
+/// One line each, until Ctrl-C, or until nobody reads the output any more. When the
+/// log cannot be read it says so on standard error, and goes on trying.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Example:
+  sealed-session revocations follow --config shop.toml
+
+Exit status:
+  0  nobody reads any more    2  the log could not be read at the start"
+)]
+pub(super) struct RevocationsFollow {
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    /// Write one JSON object a line.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Which revocation log.
+#[derive(Args)]
+pub(super) struct LogArgs {
+    /// The configuration of the application; its table `revocation` names the log.
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
+    /// The table of the configuration to read.
+    #[arg(long, value_name = "NAME", long_help = SECTION_HELP)]
+    pub(super) section: Option<String>,
 }
 
 /// Where a ring is, and what its sessions need.

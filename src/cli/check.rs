@@ -80,6 +80,11 @@ impl Report {
 }
 
 impl Finding {
+    /// Something wrong that is not about a key.
+    pub(super) fn wrong(kind: &'static str, text: String) -> Self {
+        Self { kind, key: None, text }
+    }
+
     fn label(&self) -> String {
         match self.kind {
             "rotation_due" | "droppable" => show::yellow("due"),

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use super::args::ConfigCheck;
 use super::check::{Finding, report};
 use super::keys::{json_key, table};
+use super::log::Log;
+use super::revocations::fine;
 use super::settings::{self, Ring, Settings};
-use super::{Failure, Status, Streams, show};
+use super::{Failure, Status, Streams, chain, show};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config::Config;
 use crate::key::Rotation;
@@ -22,13 +24,19 @@ pub(super) fn check(args: &ConfigCheck, streams: &mut Streams) -> Result<Status,
     let section = args.section.as_deref();
     let found = Ring::of(&config, &args.file, section).map_err(|error| error.at(&place))?;
     let loaded = settings::load(&*found.source, Timestamp::from_system(now))?;
-    let report = report(&loaded, &found, now);
+    let mut report = report(&loaded, &found, now);
     let keys = loaded.ring.status(now);
+    let log = if args.connect { read_log(&config) } else { Connected::NotAsked };
+    if let Connected::No(why) = &log {
+        report.findings.push(Finding::wrong("revocation", why.clone()));
+    }
     if args.json {
         let mut object = in_force.json();
         if let Some(fields) = object.as_object_mut() {
             let keys: Vec<_> = keys.iter().map(json_key).collect();
             let findings: Vec<_> = report.findings.iter().map(Finding::json).collect();
+            let readable = log.as_json();
+            fields.insert("revocation_readable".to_owned(), readable);
             fields.insert("config".to_owned(), place.into());
             fields.insert("source".to_owned(), loaded.name.into());
             fields.insert("fingerprint".to_owned(), loaded.ring.fingerprint().into());
@@ -43,9 +51,47 @@ pub(super) fn check(args: &ConfigCheck, streams: &mut Streams) -> Result<Status,
         writeln!(streams.out, "keys      {}\n", loaded.name)?;
         table(&keys, &loaded.ring.fingerprint(), streams)?;
         writeln!(streams.out)?;
+        if let Connected::Yes(text) = &log {
+            writeln!(streams.out, "{text}")?;
+        }
         report.write(streams)?;
     }
-    Ok(report.status())
+    // A server would start, and let nobody in.
+    Ok(if matches!(log, Connected::No(_)) { Status::Unusable } else { report.status() })
+}
+
+/// Whether the revocation log could be read.
+enum Connected {
+    NotAsked,
+    /// There is none that could be.
+    Nothing,
+    Yes(String),
+    No(String),
+}
+
+impl Connected {
+    fn as_json(&self) -> Value {
+        match self {
+            Self::NotAsked | Self::Nothing => Value::Null,
+            Self::Yes(_) => true.into(),
+            Self::No(_) => false.into(),
+        }
+    }
+}
+
+fn read_log(config: &Config) -> Connected {
+    let log = match Log::of_config(config) {
+        Ok(Some(log)) => log,
+        Ok(None) => return Connected::Nothing,
+        Err(error) => return Connected::No(chain(&error)),
+    };
+    match log.read_all() {
+        Ok(reading) => {
+            let (count, took) = (reading.facts.len(), fine(reading.took));
+            Connected::Yes(format!("{}: {count} facts, read in {took}", log.name))
+        }
+        Err(error) => Connected::No(chain(&*error)),
+    }
 }
 
 struct InForce {
@@ -53,6 +99,8 @@ struct InForce {
     policy: Policy,
     cookie: String,
     rotation: Rotation,
+    /// Setting and value; None without the table.
+    revocation: Option<Vec<(&'static str, String)>>,
 }
 
 impl InForce {
@@ -63,6 +111,7 @@ impl InForce {
             policy: config.policy()?,
             cookie: config.cookie()?.set("…", None),
             rotation: config.rotation()?,
+            revocation: config.revocation_in_force(),
         })
     }
 
@@ -83,6 +132,14 @@ impl InForce {
             "\nrotation  every {rotate_every}, a new key seals after {activation_delay}, a server may \
              be late by {reload_lag}"
         )?;
+        let Some(revocation) = &self.revocation else {
+            return Ok(writeln!(out, "revoked   not configured: what the application gives")?);
+        };
+        for (i, (name, value)) in revocation.iter().enumerate() {
+            let head = if i == 0 { "revoked" } else { "" };
+            let value = settings::without_keys(&show::harmless(value));
+            writeln!(out, "{head:10}{name:18}{value}")?;
+        }
         Ok(())
     }
 
@@ -101,6 +158,10 @@ impl InForce {
             "realm": self.realm,
             "cookie": self.cookie,
             "policy": policy,
+            "revocation": self.revocation.as_ref().map(|rows| {
+                let rows = rows.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into()));
+                Value::Object(rows.collect())
+            }),
             "rotation": {
                 "activation_delay": activation_delay,
                 "reload_lag": reload_lag,

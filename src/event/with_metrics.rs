@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use super::{Event, Observer};
 use crate::clock::{Clock as _, SystemClock};
@@ -23,7 +23,13 @@ use crate::key::{KeyId, KeyState, KeyStatus};
 /// | `…_reuse_total`, `…_two_sessions_total` | | signs of a thief, or of a mistake |
 /// | `…_too_large_total`, `…_closed_late_total` | | mistakes of the application |
 /// | `…_refresh_skipped_total`, `…_cache_header_changed_total` | | answers that were public |
-/// | `…_list_stale_total`, `…_list_full_total` | | trouble with the revocation list |
+/// | `…_list_entries` | | entries of the revocation list |
+/// | `…_list_read_seconds` | | when it was last fresh, as Unix time. Its age is what an alarm goes by |
+/// | `…_list_delay_seconds` | | a histogram: how long revocations took to arrive here |
+/// | `…_list_reconciles_total`, `…_list_given_back_total` | | comparisons of the whole log; facts it had lost |
+/// | `…_list_unsaved` | | revocations that are in force here and not in the log yet |
+/// | `…_list_stale_total`, `…_list_accepted_stale_total` | | sessions refused, or let in, by a list that was too old |
+/// | `…_list_failed_total`, `…_list_full_total`, `…_list_missing_total` | | trouble with the log, or no room |
 /// | `…_key_unknown_total` | | tokens under a key that the ring does not hold |
 /// | `…_key_ring` | `fingerprint` | 1 for the ring in use: the same on all instances that share it |
 /// | `…_key_ring_read_seconds` | | when the source was last read without an error, as Unix time |
@@ -61,6 +67,9 @@ impl MetricsObserver {
         );
         describe_gauge!(KEY_STATE, "1 for the state that a key is in");
         describe_gauge!(KEY_OPEN_UNTIL, "When a key stops opening, Unix time");
+        describe_gauge!(LIST_ENTRIES, "Entries of the revocation list");
+        describe_gauge!(LIST_READ, "When the revocation list was last fresh, Unix time");
+        describe_histogram!(LIST_DELAY, "How long revocations took to arrive, in seconds");
         Self { seen: Mutex::default() }
     }
 
@@ -114,6 +123,22 @@ impl Observer for MetricsObserver {
                 counter!("sealed_session_revoked_total", "scope" => scope).increment(1);
             }
             Event::KeyRingLoaded { fingerprint, keys, .. } => self.key_ring(fingerprint, keys),
+            Event::ListFresh { entries, delay, .. } => {
+                gauge!(LIST_ENTRIES).set(number(*entries));
+                gauge!(LIST_READ).set(unix(SystemClock.now()));
+                if let Some(delay) = delay {
+                    histogram!(LIST_DELAY).record(delay.as_secs_f64());
+                }
+            }
+            Event::ListReconciled { entries, given_back } => {
+                gauge!(LIST_ENTRIES).set(number(*entries));
+                counter!("sealed_session_list_reconciles_total").increment(1);
+                let given_back = u64::try_from(*given_back).unwrap_or(u64::MAX);
+                counter!("sealed_session_list_given_back_total").increment(given_back);
+            }
+            Event::ListUnsaved { facts } => {
+                gauge!("sealed_session_list_unsaved").set(number(*facts));
+            }
             event => {
                 if let Some(name) = plain(event) {
                     counter!(name).increment(1);
@@ -136,6 +161,9 @@ const KEY_RING_READ: &str = "sealed_session_key_ring_read_seconds";
 const KEY_RING_FAILURES: &str = "sealed_session_key_ring_failures_total";
 const KEY_STATE: &str = "sealed_session_key_state";
 const KEY_OPEN_UNTIL: &str = "sealed_session_key_open_until_seconds";
+const LIST_ENTRIES: &str = "sealed_session_list_entries";
+const LIST_READ: &str = "sealed_session_list_read_seconds";
+const LIST_DELAY: &str = "sealed_session_list_delay_seconds";
 
 /// The counter of an event that is counted and no more.
 const fn plain(event: &Event<'_>) -> Option<&'static str> {
@@ -156,18 +184,29 @@ const fn plain(event: &Event<'_>) -> Option<&'static str> {
         Event::KeySourceWarning { .. } => "sealed_session_key_source_warnings_total",
         Event::KeyEndsEarly { .. } => "sealed_session_key_ends_early_total",
         Event::ListStale => "sealed_session_list_stale_total",
+        Event::ListAcceptedStale => "sealed_session_list_accepted_stale_total",
         Event::ListFull => "sealed_session_list_full_total",
+        Event::ListFailed { .. } => "sealed_session_list_failed_total",
+        Event::ListMissing { .. } => "sealed_session_list_missing_total",
         // Counted by label.
         Event::Opened { .. }
         | Event::Issued { .. }
         | Event::Rejected { .. }
         | Event::Revoked { .. }
+        | Event::ListFresh { .. }
+        | Event::ListReconciled { .. }
+        | Event::ListUnsaved { .. }
         | Event::KeyRingLoaded { .. } => return None,
     })
 }
 
 fn set_state(key: KeyId, state: KeyState, value: f64) {
     gauge!(KEY_STATE, "key" => key.to_string(), "state" => state.to_string()).set(value);
+}
+
+/// A count as a gauge has it.
+fn number(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn unix(at: SystemTime) -> f64 {

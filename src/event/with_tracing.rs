@@ -80,7 +80,31 @@ impl Observer for TracingObserver {
                 warn!(target: "sealed_session", %key, %needed, "key ends early");
             }
             Event::ListStale => warn!(target: "sealed_session", "revocation list stale"),
+            Event::ListAcceptedStale => {
+                warn!(target: "sealed_session", "revocation list stale, session accepted");
+            }
             Event::ListFull => warn!(target: "sealed_session", "revocation list full"),
+            Event::ListFresh { entries, added, delay } => {
+                debug!(target: "sealed_session", entries, added, ?delay, "revocation list fresh");
+            }
+            Event::ListReconciled { entries, given_back: 0 } => {
+                debug!(target: "sealed_session", entries, "revocation log compared");
+            }
+            Event::ListReconciled { entries, given_back } => {
+                warn!(target: "sealed_session", entries, given_back, "revocation log given back");
+            }
+            Event::ListMissing { decision } => {
+                warn!(target: "sealed_session", decision, "revocation log is new");
+            }
+            Event::ListUnsaved { facts: 0 } => {
+                info!(target: "sealed_session", "revocations saved");
+            }
+            Event::ListUnsaved { facts } => {
+                warn!(target: "sealed_session", facts, "revocations not saved yet");
+            }
+            Event::ListFailed { error } => {
+                warn!(target: "sealed_session", %error, cause = error.source(), "revocation log");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::source::Fault;
@@ -19,10 +20,23 @@ pub(super) fn check_file(file: &File) -> Result<Option<String>, Fault> {
     Ok((mode & OTHERS_READ != 0).then(|| "all users may read this file: chmod 600 or 640".into()))
 }
 
-/// Refuses a path that others could put another file at: the file's directory, and that of each
+/// Refuses a path that others could put another file at.
+pub(super) fn check_directory_of(path: &Path) -> Result<(), Fault> {
+    let Some(directory) = directory_open_to_others(path)? else { return Ok(()) };
+    let directory = directory.display();
+    Err(Fault::Refused(
+        format!(
+            "its group or others may write the directory {directory}: chmod 755, and make new keys \
+             if they put in their own"
+        )
+        .into(),
+    ))
+}
+
+/// A directory in which others could put another file at this path: the file's own, or that of a
 /// link on the way to it, whether it leads to a file or to a directory.
 #[cfg(unix)]
-pub(super) fn check_directory_of(path: &Path) -> Result<(), Fault> {
+pub(crate) fn directory_open_to_others(path: &Path) -> io::Result<Option<PathBuf>> {
     let mut here = PathBuf::new();
     let mut ahead = steps(&std::path::absolute(path)?);
     let mut links = 0_u8;
@@ -33,8 +47,8 @@ pub(super) fn check_directory_of(path: &Path) -> Result<(), Fault> {
         }
         let there = here.join(&step);
         let entry = fs::symlink_metadata(&there)?;
-        if entry.is_symlink() || ahead.is_empty() {
-            check_directory(&here, &entry)?;
+        if (entry.is_symlink() || ahead.is_empty()) && is_open_to_others(&here, &entry)? {
+            return Ok(Some(here));
         }
         if !entry.is_symlink() {
             here = there;
@@ -43,11 +57,11 @@ pub(super) fn check_directory_of(path: &Path) -> Result<(), Fault> {
         links = links.saturating_add(1);
         // As many as Linux follows.
         if links > 40 {
-            return Err(Fault::Refused("too many links: give the path that they lead to".into()));
+            return Err(io::Error::other("too many links: give the path that they lead to"));
         }
         ahead.extend(steps(&fs::read_link(&there)?));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// The parts of a path, the first one last.
@@ -57,23 +71,13 @@ fn steps(path: &Path) -> Vec<OsString> {
 }
 
 #[cfg(unix)]
-fn check_directory(directory: &Path, entry: &Metadata) -> Result<(), Fault> {
+fn is_open_to_others(directory: &Path, entry: &Metadata) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
 
     let of_directory = fs::metadata(directory)?;
     let mode = mode(&of_directory);
     let kept = mode & STICKY != 0 && of_directory.uid() == entry.uid();
-    if mode & GROUP_OR_OTHERS_WRITE == 0 || kept {
-        return Ok(());
-    }
-    let directory = directory.display();
-    Err(Fault::Refused(
-        format!(
-            "its group or others may write the directory {directory}: chmod 755, and make new keys \
-             if they put in their own"
-        )
-        .into(),
-    ))
+    Ok(mode & GROUP_OR_OTHERS_WRITE != 0 && !kept)
 }
 
 #[cfg(unix)]
@@ -96,6 +100,6 @@ pub(super) fn check_file(_: &File) -> Result<Option<String>, Fault> {
 }
 
 #[cfg(not(unix))]
-pub(super) fn check_directory_of(_: &Path) -> Result<(), Fault> {
-    Ok(())
+pub(crate) fn directory_open_to_others(_: &Path) -> io::Result<Option<PathBuf>> {
+    Ok(None)
 }

@@ -1,36 +1,40 @@
-//! A table for readers that never wait: a large `base`, and a small `delta` of what came since. A
-//! writer copies only the delta; now and then it folds the delta into the base.
+//! A table for readers that never wait: in shards, each with a large `base` and a small `delta` of
+//! what came since. A writer copies one delta; now and then it folds that into its base, which is
+//! copied then, but is a small part of the whole.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-/// A delta of this size is folded into the base.
-pub(super) const MAX_DELTA: usize = 1024;
+/// A delta of this size is folded into its base.
+pub(super) const MAX_DELTA: usize = 64;
+const SHARDS: usize = 64;
 
-/// Facts by the 16 bytes that they are about. What stands in `delta` counts.
+/// Facts by the 16 bytes that they are about. What stands in a `delta` counts.
 #[derive(Clone)]
 pub(super) struct Table<V> {
-    base: Arc<Ids<V>>,
-    delta: Arc<Ids<V>>,
-    /// Facts in both, each counted once.
+    /// Empty as long as the table is.
+    shards: Vec<Shard<V>>,
+    /// Facts in all of them, each counted once.
     len: usize,
 }
 
-pub(super) type Ids<V> = HashMap<[u8; 16], V, BuildHasherDefault<IdHasher>>;
+#[derive(Clone)]
+struct Shard<V> {
+    base: Arc<Ids<V>>,
+    delta: Arc<Ids<V>>,
+}
+
+type Ids<V> = HashMap<[u8; 16], V, BuildHasherDefault<IdHasher>>;
 
 impl<V> Default for Table<V> {
     fn default() -> Self {
-        Self { base: Arc::default(), delta: Arc::default(), len: 0 }
+        Self { shards: Vec::new(), len: 0 }
     }
 }
 
 impl<V: Clone> Table<V> {
-    /// A table of `len` facts, of which one key may hold several.
-    pub(super) fn from_base(len: usize, base: Ids<V>) -> Self {
-        Self { base: Arc::new(base), delta: Arc::default(), len }
-    }
-
+    /// How many facts there are, of which one key may hold several.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
@@ -40,31 +44,39 @@ impl<V: Clone> Table<V> {
     }
 
     pub(super) fn get(&self, key: &[u8; 16]) -> Option<&V> {
-        if self.is_empty() {
-            return None;
-        }
-        self.delta.get(key).or_else(|| self.base.get(key))
+        let Shard { base, delta } = self.shards.get(place(key))?;
+        delta.get(key).or_else(|| base.get(key))
     }
 
     /// Puts a value that adds and replaces this many facts.
     pub(super) fn put(&mut self, key: [u8; 16], value: V, adds: usize, replaces: usize) {
-        Arc::make_mut(&mut self.delta).insert(key, value);
+        if self.shards.is_empty() {
+            let (base, delta) = (Arc::default(), Arc::default());
+            self.shards = vec![Shard { base, delta }; SHARDS];
+        }
+        if let Some(Shard { base, delta }) = self.shards.get_mut(place(&key)) {
+            Arc::make_mut(delta).insert(key, value);
+            if delta.len() >= MAX_DELTA {
+                let folded = delta.iter().map(|(key, value)| (*key, value.clone()));
+                Arc::make_mut(base).extend(folded);
+                *delta = Arc::default();
+            }
+        }
         self.len = self.len.saturating_add(adds).saturating_sub(replaces);
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8; 16], &V)> {
-        let older = self.base.iter().filter(|(key, _)| !self.delta.contains_key(*key));
-        self.delta.iter().chain(older)
+        self.shards.iter().flat_map(|Shard { base, delta }| {
+            let older = base.iter().filter(|(key, _)| !delta.contains_key(*key));
+            delta.iter().chain(older)
+        })
     }
+}
 
-    pub(super) fn fold_if_large(&mut self) {
-        if self.delta.len() < MAX_DELTA {
-            return;
-        }
-        let base = Arc::make_mut(&mut self.base);
-        base.extend(self.delta.iter().map(|(key, value)| (*key, value.clone())));
-        self.delta = Arc::default();
-    }
+/// The shard of a key. By its last byte: the first ones are the hash within the shard.
+fn place(key: &[u8; 16]) -> usize {
+    let [.., last] = key;
+    usize::from(*last) % SHARDS
 }
 
 /// Keys are random or already hashed, and are looked up only for authentic tokens, so nobody can

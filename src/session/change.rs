@@ -75,7 +75,7 @@ impl<T: SessionData> Change<'_, T> {
             return Ok(());
         }
         let issued_at = manager.issue_at("", &[], &Seen::everything())?;
-        self.draft.begin(issued_at, manager.policy())
+        self.draft.begin(issued_at, manager)
     }
 
     /// Who is signed in, unless the session was ended since the request began.

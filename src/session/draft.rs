@@ -10,7 +10,7 @@ use super::sign_in::Next;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind};
 use crate::manager::SessionManager;
-use crate::policy::{Kind, Policy, Times};
+use crate::policy::{Kind, Times};
 use crate::revocation::{Presented, Revocation};
 use crate::token::{Blocks, Facts, Record, SessionId, Tag, kind_of};
 
@@ -94,8 +94,12 @@ impl<T: SessionData> Draft<T> {
     }
 
     /// Begins an anonymous session.
-    pub(super) fn begin(&mut self, issued_at: Timestamp, policy: &Policy) -> Result<(), Error> {
-        let (lifetime, idle) = policy.limits(Kind::Anonymous, None)?;
+    pub(super) fn begin(
+        &mut self,
+        issued_at: Timestamp,
+        manager: &SessionManager,
+    ) -> Result<(), Error> {
+        let (lifetime, idle) = manager.limits(Kind::Anonymous, None)?;
         self.facts = Some(new_facts(Times { issued_at, refreshed: 0, lifetime, idle }, false)?);
         Ok(())
     }

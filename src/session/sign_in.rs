@@ -80,7 +80,7 @@ impl<T: SessionData> SignIn<T> {
             return Err(Error::with_detail(ErrorKind::TooLarge, "a session has at most four tags"));
         }
         let kind = kind_of(&self.subject, self.persistent);
-        let limits = manager.policy().limits(kind, self.limits)?;
+        let limits = manager.limits(kind, self.limits)?;
         let same = old.subject.as_deref() == Some(self.subject.as_str());
         let tags = if self.tags.is_empty() && same {
             old.tags.clone()

@@ -24,6 +24,7 @@ use axum_core::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
+use super::tower::manager_of;
 use crate::error::{Error, ErrorKind};
 use crate::session::{Map, Session, SessionData};
 
@@ -47,6 +48,46 @@ impl<T> Deref for SignedIn<T> {
     fn deref(&self) -> &Session<T> {
         &self.session
     }
+}
+
+/// An extractor that first reads what is new in the revocation log: `Strict(session): Strict<Session>`,
+/// or [`SignedIn`] in place of [`Session`]. For the routes where the milliseconds count that a
+/// revocation takes to arrive, such as changing a password.
+///
+/// It costs a round trip to the backend, and answers 503 when that cannot be read, even while the
+/// list is fresh. An `Option` makes no sense here: extract `Strict<Session>` and ask for its subject.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "taken apart in a handler's arguments")]
+pub struct Strict<V>(pub V);
+
+impl<T: SessionData, S: Sync> FromRequestParts<S> for Strict<Session<T>> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        caught_up::<T>(parts).await.map(Self)
+    }
+}
+
+impl<T: SessionData, S: Sync> FromRequestParts<S> for Strict<SignedIn<T>> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        caught_up::<T>(parts).await?;
+        signed_in(parts)?.map(Self).ok_or(Error::new(ErrorKind::SignedOut))
+    }
+}
+
+async fn caught_up<T: SessionData>(parts: &Parts) -> Result<Session<T>, Error> {
+    let manager = manager_of::<T>(&parts.extensions);
+    if let Some(list) = manager.as_ref().and_then(|manager| manager.revocations()) {
+        list.catch_up().await?;
+    }
+    let session = Session::<T>::from_extensions(&parts.extensions)?;
+    // Somebody may have looked at it before, in a middleware, say.
+    if session.subject().is_some() {
+        session.recheck()?;
+    }
+    Ok(session)
 }
 
 impl<T: SessionData, S: Sync> FromRequestParts<S> for Session<T> {

@@ -267,6 +267,15 @@ impl<T: SessionData> Lazy<T> {
 #[derive(Clone, Default)]
 struct CookieNames(Vec<String>);
 
+/// The manager of the layer that a request has passed, if there is one.
+#[cfg(feature = "axum")]
+pub(super) fn manager_of<T: SessionData>(extensions: &Extensions) -> Option<SessionManager> {
+    match &*extensions.get::<Envelope<T>>()?.slot {
+        Slot::Lazy(lazy) => Some(lazy.manager.clone()),
+        Slot::Clash { .. } => None,
+    }
+}
+
 impl<T: SessionData> Session<T> {
     /// The session of a request, out of its extensions. The first call opens it, and counts as
     /// activity; all later ones give the same session.
