@@ -4,7 +4,7 @@
 //! key of their own: both are for their owner alone. `FileKeys` checks that at every reading.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use sealed_session::KeyRing;
@@ -24,7 +24,7 @@ pub(crate) fn make_if_missing(path: &Path) -> Result<(), Trouble> {
 fn make(path: &Path) -> Result<(), Trouble> {
     let ring = KeyRing::generate()?;
     if let Some(directory) = path.parent() {
-        private_directories().create(directory)?;
+        make_directory(directory)?;
     }
     // Never overwritten, should another start have been faster: a lost key signs everybody out.
     let mut file = private_file().open(path)?;
@@ -37,12 +37,13 @@ fn make(path: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn private_directories() -> DirBuilder {
+/// Makes a directory for the shop alone, and those on the way to it, unless it is there.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     let mut options = DirBuilder::new();
     options.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut options, 0o700);
-    options
+    options.create(path)
 }
 
 fn private_file() -> OpenOptions {

@@ -6,18 +6,33 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `ADDR` | where to listen | `127.0.0.1:3000` |
-//! | `DATA` | the directory of the key file `session.keys`, made at the first start | `target/axum-shop` |
+//! | `DATA` | the directory of the key file `session.keys` and of `revocations.db`, made at the first start | `target/axum-shop` |
 //! | `INSECURE_HTTP_COOKIE=1` | a cookie without `Secure`, for a browser that drops the default one on plain http | off |
-//! | `CONFIG` | a TOML file whose table `[session]` has all settings of sessions, in place of the two above | none |
+//! | `CONFIG` | a TOML file whose table `[session]` has all settings of sessions, those of keys and cookie in place of the two above | none |
+//!
+//! Sessions that were ended early are listed in `revocations.db`, an `SQLite` database that all
+//! shops with the same `DATA` follow. Shops on several machines follow a Redis or a `PostgreSQL`,
+//! which `CONFIG` names:
+//!
+//! ```toml
+//! [session.revocation]
+//! backend = "redis"            # or "postgres"
+//! url_variable = "SHOP_REDIS"  # the environment variable with the address
+//! ```
+//!
+//! If the list cannot be read for 30 s, pages that look at the session answer 503 until it can, and
+//! nobody is signed out. `sealed-session revoke --config FILE --subject alice` ends sessions by
+//! hand.
 //!
 //! | signal | what the shop does |
 //! |---|---|
 //! | `SIGHUP` | reads the keys at once, which it otherwise does every 30 s; the log says how it went |
 //! | `SIGTERM`, `SIGINT` | stops |
 //!
-//! What to copy from where: `sessions` below builds the session manager, from the shop's own settings
-//! or from a file of them, `reload_at_hangup` is the signal handler, `keys` makes the key file,
-//! `guard` checks every form, `shop` handles the requests.
+//! What to copy from where: `sessions` below builds the session manager, from the shop's own
+//! settings or from a file of them, `revocations` starts the list, `reload_at_hangup` is the signal
+//! handler, `keys` makes the key file, `guard` checks every form, `shop` handles the requests,
+//! `pages` draws a page around the errors of sessions.
 
 mod accounts;
 mod cart;
@@ -27,11 +42,12 @@ mod pages;
 mod shop;
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, error, fs};
 
+use sealed_session::revocation::SqliteLog;
 use sealed_session::{
     Config, Cookie, FileKeys, KeyRing, RevocationList, SessionManager, SessionManagerBuilder,
     TracingObserver,
@@ -78,43 +94,65 @@ async fn run() -> Result<(), Trouble> {
 }
 
 /// The session manager of the shop.
+///
+/// Reading the revocations blocks, for some seconds if their database is away. No visitor has to
+/// wait: the shop does not listen yet.
 fn sessions() -> Result<SessionManager, Trouble> {
     let builder = match setting("CONFIG", "")?.as_str() {
         "" => by_default()?,
         path => by_config(path).map_err(|trouble| format!("CONFIG={path}: {trouble}"))?,
     };
-    let sessions = builder
-        // Forgotten at a restart, while the keys are kept: a copy of a cookie that was signed out
-        // before lives again, until its limits. A shop that cannot accept that, or that runs in
-        // several processes, needs a shared list.
-        .revocations(RevocationList::in_process())
-        .observer(TracingObserver::default())
-        .build()?;
-    Ok(sessions)
+    Ok(builder.observer(TracingObserver::default()).build()?)
 }
 
 /// With the shop's own key file.
 fn by_default() -> Result<SessionManagerBuilder, Trouble> {
-    let path = Path::new(&setting("DATA", "target/axum-shop")?).join("session.keys");
+    let path = data()?.join("session.keys");
     keys::make_if_missing(&path)?;
     let keys = KeyRing::watch(FileKeys::new(path))?;
     let cookie = match setting("INSECURE_HTTP_COOKIE", "0")?.as_str() {
         "1" => Cookie::insecure_http_cookie(),
         _ => Cookie::default(),
     };
-    Ok(SessionManager::builder("axum-shop", keys).cookie(cookie))
+    let builder = SessionManager::builder("axum-shop", keys);
+    Ok(builder.cookie(cookie).revocations(revocations()?))
 }
 
 /// With all settings from the table `[session]` of the file at `path`.
 fn by_config(path: &str) -> Result<SessionManagerBuilder, Trouble> {
-    let file: ConfigFile = toml::from_str(&fs::read_to_string(path)?)?;
-    Ok(SessionManager::from_config(&file.session)?)
+    let text = fs::read_to_string(path)?;
+    let ConfigFile { session } = toml::from_str(&text)?;
+    let builder = SessionManager::from_config(&session)?;
+    let Tables { session } = toml::from_str(&text)?;
+    Ok(match session.get("revocation") {
+        // The list that the table describes is started already.
+        Some(_) => builder,
+        None => builder.revocations(revocations()?),
+    })
+}
+
+/// The sessions that were ended early, in a database that all shops with this `DATA` share.
+fn revocations() -> Result<RevocationList, Trouble> {
+    let data = data()?;
+    keys::make_directory(&data).map_err(|error| format!("{}: {error}", data.display()))?;
+    Ok(RevocationList::builder(SqliteLog::new(data.join("revocations.db"))).build()?)
+}
+
+/// Where the shop keeps what is its own.
+fn data() -> Result<PathBuf, Trouble> {
+    Ok(setting("DATA", "target/axum-shop")?.into())
 }
 
 /// Other tables of the file may belong to other parts of an application.
 #[derive(Deserialize)]
 struct ConfigFile {
     session: Config,
+}
+
+/// The same file as it is written, to see which tables are there.
+#[derive(Deserialize)]
+struct Tables {
+    session: toml::Table,
 }
 
 /// The environment variable `name`, or what holds without it.

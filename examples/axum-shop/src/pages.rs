@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Response};
-use sealed_session::{Error, Flash, Session};
+use sealed_session::{Error, ErrorKind, Flash, Session};
 
 use crate::cart::{MAX_ITEM, Shop};
 
@@ -44,6 +44,36 @@ pub(crate) fn home_again(
         Ok(page) => (status, page).into_response(),
         Err(error) => error.into_response(),
     }
+}
+
+/// The page of an account.
+pub(crate) fn account(subject: &str) -> Html<String> {
+    let subject = escape(subject);
+    let body = format!(
+        r#"<section class="card">
+<h2>Your account</h2>
+<p>It belongs to <strong id="who">{subject}</strong>, and nobody else sees this page.</p>
+<p><a href="/">Back to the shop</a></p>
+</section>
+"#
+    );
+    page("Account", &body)
+}
+
+/// Puts a page into the answer of an error of the session, which has no body. It stands between the
+/// handlers and the session layer, so it never touches a cookie.
+pub(crate) async fn around_error(response: Response) -> Response {
+    let Some(error) = response.extensions().get::<Error>() else { return response };
+    let text = match error.kind() {
+        ErrorKind::SignedOut => "You are not signed in.",
+        ErrorKind::Conflict => "All sessions of this account were just ended. Sign in again.",
+        ErrorKind::TooLarge => "Your session holds too much for that.",
+        ErrorKind::Backend => {
+            "We cannot look up your session right now. Nothing is lost: try again in a minute."
+        }
+        _ => "Something went wrong on our side. Please try again in a minute.",
+    };
+    trouble(response.status(), text)
 }
 
 /// The answer to a form that another site made the browser send. It does not look at the session.
@@ -93,7 +123,7 @@ fn signed_in(subject: &str, csrf: &str) -> String {
     format!(
         r#"<section class="card" id="account" aria-labelledby="account-title">
 <h2 id="account-title">Your account</h2>
-<p>You are signed in as <strong id="who">{subject}</strong>.</p>
+<p>You are signed in as <strong id="who">{subject}</strong>. <a href="/account">Account</a></p>
 <div class="row">
 <form id="sign-out" method="post" action="/sign-out">{csrf}
 <button id="sign-out-button">Sign out</button>

@@ -6,6 +6,7 @@ use axum::middleware;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use sealed_session::axum::{SignedIn, Strict};
 use sealed_session::tower::SessionLayer;
 use sealed_session::{Error, ErrorKind, Session, SessionManager, SignIn};
 use serde::Deserialize;
@@ -27,6 +28,7 @@ pub(crate) fn router(sessions: SessionManager) -> Router {
     Router::new()
         .route("/", get(home))
         .route("/whoami", get(whoami))
+        .route("/account", get(account))
         .route("/sign-in", post(sign_in))
         .route("/cart", post(add_to_cart))
         .route("/sign-out", post(sign_out))
@@ -34,15 +36,16 @@ pub(crate) fn router(sessions: SessionManager) -> Router {
         .route("/style.css", get(style))
         .fallback(async || pages::not_found())
         .layer(DefaultBodyLimit::max(MAX_FORM))
+        .layer(middleware::map_response(pages::around_error))
         .layer(SessionLayer::<Shop>::new(sessions))
         .layer(middleware::map_response(guard::add_headers))
 }
 
-async fn home(session: Session<Shop>) -> Result<Html<String>, Failure> {
-    Ok(pages::home(&session, None, &Kept::default())?)
+async fn home(session: Session<Shop>) -> Result<Html<String>, Error> {
+    pages::home(&session, None, &Kept::default())
 }
 
-async fn whoami(session: Session<Shop>) -> Result<Json<Value>, Failure> {
+async fn whoami(session: Session<Shop>) -> Result<Json<Value>, Error> {
     let id = session.id();
     let data = id.map(|_| session.data());
     Ok(Json(json!({
@@ -54,7 +57,13 @@ async fn whoami(session: Session<Shop>) -> Result<Json<Value>, Failure> {
     })))
 }
 
-async fn sign_in(Checked { session, form }: Checked<SignInForm>) -> Result<Redirect, Failure> {
+/// What an account shows to nobody but its owner asks the revocation log itself: a session that was
+/// ended on another server a moment ago does not get here.
+async fn account(Strict(visitor): Strict<SignedIn<Shop>>) -> Html<String> {
+    pages::account(visitor.subject())
+}
+
+async fn sign_in(Checked { session, form }: Checked<SignInForm>) -> Result<Redirect, Error> {
     let Some(user) = accounts::authenticate(&form.user, &form.password) else {
         // The same words for both mistakes, so that nobody learns which names exist.
         tell(&session, "error", "User name or password is wrong.")?;
@@ -68,7 +77,7 @@ async fn sign_in(Checked { session, form }: Checked<SignInForm>) -> Result<Redir
     Ok(Redirect::to("/"))
 }
 
-async fn add_to_cart(Checked { session, form }: Checked<CartForm>) -> Result<Response, Failure> {
+async fn add_to_cart(Checked { session, form }: Checked<CartForm>) -> Result<Response, Error> {
     let full = StatusCode::PAYLOAD_TOO_LARGE;
     let (status, why) = match session.try_update(|shop| shop.add(&form.item)) {
         Ok(()) => return Ok(Redirect::to("/").into_response()),
@@ -77,20 +86,18 @@ async fn add_to_cart(Checked { session, form }: Checked<CartForm>) -> Result<Res
         }
         Err(Refusal::TooLong) => (full, format!("An item has at most {MAX_ITEM} characters.")),
         Err(Refusal::Full) => (full, "The cart is full: this item did not fit.".to_owned()),
-        Err(Refusal::Session(error)) => return Err(error.into()),
+        Err(Refusal::Session(error)) => return Err(error),
     };
     Ok(pages::home_again(&session, status, &why, &form.into_kept()))
 }
 
-async fn sign_out(Checked { session, .. }: Checked<Button>) -> Result<Redirect, Failure> {
+async fn sign_out(Checked { session, .. }: Checked<Button>) -> Result<Redirect, Error> {
     // No message: it would start a new session, when the cookie is to go.
     session.sign_out()?;
     Ok(Redirect::to("/"))
 }
 
-async fn sign_out_everywhere(
-    Checked { session, .. }: Checked<Button>,
-) -> Result<Redirect, Failure> {
+async fn sign_out_everywhere(Checked { session, .. }: Checked<Button>) -> Result<Redirect, Error> {
     session.sign_out_everywhere()?;
     Ok(Redirect::to("/"))
 }
@@ -170,29 +177,5 @@ impl Guarded for Button {
 
     fn into_kept(self) -> Kept {
         Kept::default()
-    }
-}
-
-/// An error of the session, answered with a page in place of the crate's empty body.
-struct Failure(Error);
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self(error)
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let kind = self.0.kind();
-        let status =
-            StatusCode::from_u16(kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let text = match kind {
-            ErrorKind::SignedOut => "You are not signed in.",
-            ErrorKind::Conflict => "All sessions of this account were just ended. Sign in again.",
-            ErrorKind::TooLarge => "Your session holds too much for that.",
-            _ => "Something went wrong on our side. Please try again in a minute.",
-        };
-        pages::trouble(status, text)
     }
 }

@@ -1,9 +1,12 @@
-//! Four servers with a key file each, and visitors who go from one to the other with every request:
-//! what they notice of a rotation, of a late one, of a leaked key and of a broken file.
+//! Four servers with a key file each and one revocation log, and visitors who go from one to the
+//! other with every request: what they notice of a rotation, of a late one, of a leaked key and of a
+//! broken file.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 #![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test may panic")]
 
+#[path = "common/command.rs"]
+mod command;
 mod common;
 #[path = "common/fleet.rs"]
 mod fleet;

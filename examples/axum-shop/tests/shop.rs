@@ -73,7 +73,9 @@ fn remember_me_outlives_the_browser() {
     assert!(!short.header("set-cookie").unwrap().contains("Max-Age"));
     let seconds = long.header("set-cookie").unwrap().split("; Max-Age=").nth(1).unwrap();
     let seconds: u64 = seconds.split(';').next().unwrap().parse().unwrap();
-    assert!((2_591_000..=2_592_000).contains(&seconds), "{seconds}");
+    // Up to a minute more than 30 days: a revocation log that is new ends all sessions from before
+    // now and `clock_skew`, so the first ones begin after that.
+    assert!((2_591_000..=2_592_060).contains(&seconds), "{seconds}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Several servers of one shop, each with a key file of its own, and the operator who rotates.
+//! Several servers of one shop, each with a key file of its own and all with one revocation log, and
+//! the operator who rotates.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 #![allow(clippy::arithmetic_side_effects, reason = "helpers of tests")]
@@ -8,12 +9,11 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use sealed_session::{KeyRing, KeyState};
 
+use super::command::operate;
 use super::common::{CONFIG, KEYS, Server, configure, configured_command, directory};
 
 /// What the servers are told about keys.
@@ -40,10 +40,11 @@ impl Fleet {
     /// Starts servers with settings of their own. Those of the first are the operator's as well.
     pub fn start_each(name: &str, timings: [Timing; Self::SIZE]) -> Self {
         let root = directory(name);
-        let operator = Operator::new(&root.join("operator"), timings[0]);
+        let list = root.join("revocations.db");
+        let operator = Operator::new(&root.join("operator"), &settings(timings[0], &list));
         let servers = timings.into_iter().zip(0..).map(|(timing, at)| {
             let place = root.join(format!("server-{at}"));
-            configure(&place, &settings(timing));
+            configure(&place, &settings(timing, &list));
             put(&place, &operator.ring_text());
             Server::spawn(configured_command(&place), &place)
         });
@@ -84,8 +85,8 @@ pub struct Operator {
 }
 
 impl Operator {
-    fn new(place: &Path, timing: Timing) -> Self {
-        configure(place, &settings(timing));
+    fn new(place: &Path, settings: &str) -> Self {
+        configure(place, settings);
         put(place, KeyRing::generate().unwrap().expose_text().as_bytes());
         Self { place: place.to_owned() }
     }
@@ -130,38 +131,14 @@ impl Operator {
     }
 
     fn run(&self, arguments: &[&str]) {
-        let output = Command::new(sealed_session())
-            .args(arguments)
-            .arg("--config")
-            .arg(self.place.join(CONFIG))
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {told}");
+        operate(arguments, &self.place.join(CONFIG));
     }
-}
-
-/// The operator's command, built on the first use beside the shop.
-fn sealed_session() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let beside = Path::new(env!("CARGO_BIN_EXE_axum-shop")).parent().unwrap();
-        let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "sealed-session", "--features", "cli"])
-            .args(["--bin", "sealed-session", "--target-dir"])
-            .arg(beside.parent().unwrap())
-            .args(beside.ends_with("release").then_some("--release"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(status.success(), "the command sealed-session does not build");
-        beside.join("sealed-session")
-    })
 }
 
 /// The shortest limits that a policy may have, so that a key ends two minutes after its successor
 /// took over.
-fn settings(Timing { poll_every, activation_delay }: Timing) -> String {
+fn settings(Timing { poll_every, activation_delay }: Timing, list: &Path) -> String {
+    let list = list.display();
     format!(
         r#"poll_every = "{poll_every}"
 activation_delay = "{activation_delay}"
@@ -170,7 +147,11 @@ reload_lag = "5s"
 [session.policy]
 clock_skew = "0s"
 browser = {{ absolute_timeout = "1h", idle_timeout = "2m" }}
-remember = {{ absolute_timeout = "1h", idle_timeout = "2m" }}"#
+remember = {{ absolute_timeout = "1h", idle_timeout = "2m" }}
+
+[session.revocation]
+backend = "sqlite"
+path = '{list}'"#
     )
 }
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use sealed_session::KeyRing;
 use serde_json::Value;
 
 /// Longer than anything here takes on a busy machine.
@@ -30,7 +31,12 @@ pub fn directory(name: &str) -> PathBuf {
 
 /// The command that starts the shop, with its streams piped.
 pub fn command(data: &Path) -> Command {
-    prepared(Command::new(SHOP), data)
+    command_of(Path::new(SHOP), data)
+}
+
+/// The same, for a copy of the program.
+pub fn command_of(program: &Path, data: &Path) -> Command {
+    prepared(Command::new(program), data)
 }
 
 /// The same, in a shell that sets the umask.
@@ -40,7 +46,7 @@ pub fn command_under_umask(umask: &str, data: &Path) -> Command {
     prepared(command, data)
 }
 
-const SHOP: &str = env!("CARGO_BIN_EXE_axum-shop");
+pub const SHOP: &str = env!("CARGO_BIN_EXE_axum-shop");
 
 fn prepared(mut command: Command, data: &Path) -> Command {
     command
@@ -62,6 +68,12 @@ pub fn configure(data: &Path, more: &str) {
     let (keys, realm) = (keys.display(), "realm = \"axum-shop\"");
     let table = format!("[session.keys]\nsource = \"file\"\npath = '{keys}'\n{more}");
     fs::write(data.join(CONFIG), format!("[session]\n{realm}\n\n{table}\n")).unwrap();
+}
+
+/// The same, and makes the keys.
+pub fn configure_with_keys(data: &Path, more: &str) {
+    configure(data, more);
+    fs::write(data.join(KEYS), KeyRing::generate().unwrap().expose_text()).unwrap();
 }
 
 /// The command that starts the shop with the settings in `data`.
@@ -109,7 +121,8 @@ impl Server {
         let mut server = Self { child, addr: String::new(), data: data.to_owned(), log };
         let line = receiver.recv_timeout(PATIENCE).expect("the shop prints its address");
         let addr = line.trim_end().strip_prefix("http://").and_then(|line| line.strip_suffix('/'));
-        addr.unwrap_or_else(|| panic!("no address: {line:?}")).clone_into(&mut server.addr);
+        addr.unwrap_or_else(|| panic!("no address: {line:?}\n{}", server.log()))
+            .clone_into(&mut server.addr);
         server
     }
 
@@ -120,6 +133,17 @@ impl Server {
     /// What the shop has logged up to now.
     pub fn log(&self) -> String {
         self.log.text.lock().unwrap().clone()
+    }
+
+    /// What the shop answers on this page to a copy of the visitor's cookie.
+    pub fn asked(&self, path: &str, visitor: &Browser) -> Answer {
+        visitor.at(self).get(path)
+    }
+
+    /// Whether a copy of the visitor's cookie is signed in here.
+    #[track_caller]
+    pub fn knows(&self, visitor: &Browser) -> bool {
+        visitor.at(self).subject().is_some()
     }
 
     /// Waits until `word` stands in what is logged after the first `seen` bytes.
@@ -133,6 +157,11 @@ impl Server {
     pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    }
+
+    /// `kill -9`.
+    pub fn kill(self) {
+        drop(self);
     }
 
     /// Stops the shop; how it ended, and its log.
