@@ -1,4 +1,6 @@
 //! What is given back to a log, and what comes back from it, is told once and in full.
+// Slow, and the same whatever else is built: with the default features, and with all of them.
+#![cfg(feature = "ring")]
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test may panic")]
 mod common;
 #[path = "common/hooked_log.rs"]

@@ -1,5 +1,7 @@
 //! Holes that a shared list once had: revocations that were lost, kept too short or made too early,
 //! and sign-ins that were refused or let through when they should not be.
+// Slow, and the same whatever else is built: with the default features, and with all of them.
+#![cfg(feature = "ring")]
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a test may panic")]
 
 mod common;

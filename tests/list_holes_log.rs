@@ -1,5 +1,7 @@
 //! Holes that a shared list once had towards its log: whom it believed, what piled up, what ended its
 //! threads or kept them from ending, and how often it asked.
+// Slow, and the same whatever else is built: with the default features, and with all of them.
+#![cfg(feature = "ring")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod common;

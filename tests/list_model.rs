@@ -4,6 +4,8 @@
 //! From that follow answers that must not be given: `Ok` where the instance is sure to have a
 //! revocation that is sure to mean the session, or is cut off for too long; a refusal where none can
 //! mean it, or where the instance has just caught up.
+// Slow, and the same whatever else is built: with the default features, and with all of them.
+#![cfg(feature = "ring")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "helpers of tests")]
 

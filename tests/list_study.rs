@@ -1,7 +1,9 @@
-//! What can go wrong with a list that several instances share, case 1 to 23 of the design study.
+//! What can go wrong with a list that several instances share, in 23 cases.
 //!
 //! Here on logs in memory, good ones and such that go wrong on demand; the same with servers that are
 //! killed, frozen and filled is in the tests of the back ends, `log_*.rs`.
+// Slow, and the same whatever else is built: with the default features, and with all of them.
+#![cfg(feature = "ring")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod common;

@@ -1,4 +1,6 @@
 //! Receipts: they tell the outcome of a revocation once, in time, to everyone who asks.
+// Slow, and the same whatever else is built: with the default features, and with all of them.
+#![cfg(feature = "ring")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod common;

@@ -2,6 +2,8 @@
 //!
 //! Here without a server: instances of one process, on a log that goes wrong on demand. Where a trap
 //! is a database's own, the part of the list is here, and the comment says where the rest is.
+// Slow, and the same whatever else is built: with the default features, and with all of them.
+#![cfg(feature = "ring")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod common;
