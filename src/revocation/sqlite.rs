@@ -52,8 +52,8 @@ use crate::error::Error;
 /// **Loss.** A file that was deleted or replaced under running processes is noticed within
 /// milliseconds: the reads fail once, a new file is made, and the instances give back what they
 /// know. To start again from an empty log, delete the three files; do not delete rows. For a backup,
-/// use `sqlite3 FILE ".backup COPY"`; bring a copy back while no process runs, or by moving it into
-/// place after deleting the three files.
+/// use `sqlite3 FILE ".backup COPY"`; bring a copy back while no process runs: in between three files,
+/// one that runs might join the copy to the log of another.
 ///
 /// **Delay and cost.** An append wakes the readers of the same [`SqliteLog`] at once; those of other
 /// processes look every 5 ms, which takes 1 to 2 % of a core. A fact takes about 115 bytes on the
