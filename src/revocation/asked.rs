@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::key;
+use crate::key::{self, Digest16};
 use crate::policy::Times;
 use crate::token::{Facts, Record, SessionId, Tag, tag_of};
 
@@ -11,12 +11,14 @@ use crate::token::{Facts, Record, SessionId, Tag, tag_of};
 pub(crate) struct Realm {
     name: Box<str>,
     pub(super) everyone: [u8; 16],
+    subjects: Digest16,
 }
 
 impl Realm {
     pub(crate) fn new(name: &str) -> Self {
         let everyone = key::digest16("sealed-session v1 realm", &[name.as_bytes()]);
-        Self { name: name.into(), everyone }
+        let subjects = Digest16::new("sealed-session v1 subject", &[name.as_bytes()]);
+        Self { name: name.into(), everyone, subjects }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -28,8 +30,7 @@ impl Realm {
     }
 
     pub(super) fn subject(&self, subject: &str) -> [u8; 16] {
-        let parts = [self.name.as_bytes(), subject.as_bytes()];
-        key::digest16("sealed-session v1 subject", &parts)
+        self.subjects.of(subject.as_bytes())
     }
 }
 

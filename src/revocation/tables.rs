@@ -132,7 +132,7 @@ impl Tables {
         }
         let hit = |key: &[u8; 16]| self.is_cut(key, session);
         // The subject is hashed last: it is the only part that costs anything.
-        if hit(&EVERY_REALM)
+        if self.is_cut_but_for_one(&EVERY_REALM, session)
             || hit(&realm.everyone)
             || session.tags.iter().any(hit)
             || (!session.subject.is_empty() && hit(&realm.subject(session.subject)))
@@ -155,11 +155,12 @@ impl Tables {
     /// Whether a fact under this key ends the session.
     fn is_cut(&self, key: &[u8; 16], session: &Presented<'_>) -> bool {
         let hit = |cut: &Cut| session.times.issued_at <= cut.before();
-        self.cuts.get(key).is_some_and(hit)
-            || self
-                .sparing
-                .get(key)
-                .is_some_and(|facts| facts.iter().any(|sparing| sparing.hits(session)))
+        self.cuts.get(key).is_some_and(hit) || self.is_cut_but_for_one(key, session)
+    }
+
+    fn is_cut_but_for_one(&self, key: &[u8; 16], session: &Presented<'_>) -> bool {
+        let hit = |facts: &Arc<[Sparing]>| facts.iter().any(|sparing| sparing.hits(session));
+        self.sparing.get(key).is_some_and(hit)
     }
 
     /// The latest instant up to which sessions under this key are ended.
