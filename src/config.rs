@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::key::{KeyRing, KeySource, Rotation, WatchedKeys};
 use crate::manager::{SessionManager, SessionManagerBuilder};
 use crate::policy::Policy;
-use crate::revocation::{RevocationList, RevocationLog};
+use crate::revocation::{RevocationList, RevocationListBuilder, RevocationLog};
 use crate::token::Context;
 
 use cookie::CookieTable;
@@ -223,6 +223,21 @@ impl Config {
         table.list(&self.realm, self.policy()?.skew())
     }
 
+    /// Whether there is a table `revocation`: without it, the builder may be given a list.
+    pub const fn has_revocations(&self) -> bool {
+        self.revocation.is_some()
+    }
+
+    /// A list that follows a log of your own, with the policy's clock skew: for settings without a
+    /// table `revocation`.
+    ///
+    /// # Errors
+    ///
+    /// Where [`policy`](Self::policy) fails.
+    pub fn revocations_in(&self, log: impl RevocationLog) -> Result<RevocationListBuilder, Error> {
+        Ok(RevocationList::builder(log).clock_skew(self.policy()?.skew()))
+    }
+
     /// Whether there is a table `revocation`, and what it puts in force: setting and value, without any
     /// URL.
     #[cfg(feature = "cli")]
@@ -251,8 +266,8 @@ impl SessionManager {
     /// revocation log from then on.
     ///
     /// What is no setting is for the builder: observers, migrations, and the revocation list if there
-    /// is no table `revocation`. A list that the builder is given takes the place of the configured
-    /// one.
+    /// is no table `revocation`, as [`Config::has_revocations`] tells. A list that the builder is given
+    /// takes the place of the configured one.
     ///
     /// # Errors
     ///

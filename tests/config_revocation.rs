@@ -11,7 +11,7 @@
 mod settings;
 
 use sealed_session::revocation::{MemoryLog, RevocationListBuilder};
-use sealed_session::{Config, ErrorKind, RevocationList};
+use sealed_session::{Config, ErrorKind, KeyRing, Policy, RevocationList, SessionManager};
 use std::time::Duration;
 
 use settings::FILE;
@@ -59,6 +59,21 @@ fn none_is_no_list_and_in_process_is_one_without_a_log() {
     assert!(none.revocation_log().unwrap().is_none() && own.revocation_log().unwrap().is_none());
     let list = own.revocations().unwrap().unwrap();
     assert!(list.is_fresh() && list.status().logs.is_empty());
+}
+
+#[test]
+fn a_list_in_a_log_of_ones_own_takes_the_clock_skew_of_the_policy() {
+    for (policy, skew) in [("", 60), ("clock_skew = '30s'", 30)] {
+        let config = settings::config("", policy, "");
+        assert!(!config.has_revocations());
+        let list = config.revocations_in(MemoryLog::new().unwrap()).unwrap().build().unwrap();
+
+        let policy = Policy::default().clock_skew(Duration::from_secs(skew));
+        let sessions = SessionManager::builder("shop", KeyRing::for_tests().unwrap());
+
+        sessions.policy(policy).revocations(list).build().unwrap();
+    }
+    assert!(config(SQLITE).has_revocations());
 }
 
 #[test]

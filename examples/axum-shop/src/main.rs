@@ -30,7 +30,7 @@
 //! | `SIGTERM`, `SIGINT` | stops |
 //!
 //! What to copy from where: `sessions` below builds the session manager, from the shop's own
-//! settings or from a file of them, `revocations` starts the list, `reload_at_hangup` is the signal
+//! settings or from a file of them, `revocation_log` says where the list is kept, `reload_at_hangup` is the signal
 //! handler, `keys` makes the key file, `guard` checks every form, `shop` handles the requests,
 //! `pages` draws a page around the errors of sessions.
 
@@ -115,27 +115,31 @@ fn by_default() -> Result<SessionManagerBuilder, Trouble> {
         _ => Cookie::default(),
     };
     let builder = SessionManager::builder("axum-shop", keys);
-    Ok(builder.cookie(cookie).revocations(revocations()?))
+    Ok(builder.cookie(cookie).revocations(RevocationList::builder(revocation_log()?).build()?))
 }
 
 /// With all settings from the table `[session]` of the file at `path`.
 fn by_config(path: &str) -> Result<SessionManagerBuilder, Trouble> {
     let text = fs::read_to_string(path)?;
-    let ConfigFile { session } = toml::from_str(&text)?;
+    let ConfigFile { session } = toml::from_str(&text).map_err(|error| fault(&text, &error))?;
     let builder = SessionManager::from_config(&session)?;
-    let Tables { session } = toml::from_str(&text)?;
-    Ok(match session.get("revocation") {
-        // The list that the table describes is started already.
-        Some(_) => builder,
-        None => builder.revocations(revocations()?),
-    })
+    if session.has_revocations() {
+        return Ok(builder);
+    }
+    Ok(builder.revocations(session.revocations_in(revocation_log()?)?.build()?))
+}
+
+/// What is wrong with a file and in which line, without the line: it may hold a password.
+fn fault(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count().saturating_add(1), error.message())
 }
 
 /// The sessions that were ended early, in a database that all shops with this `DATA` share.
-fn revocations() -> Result<RevocationList, Trouble> {
+fn revocation_log() -> Result<SqliteLog, Trouble> {
     let data = data()?;
     keys::make_directory(&data).map_err(|error| format!("{}: {error}", data.display()))?;
-    Ok(RevocationList::builder(SqliteLog::new(data.join("revocations.db"))).build()?)
+    Ok(SqliteLog::new(data.join("revocations.db")))
 }
 
 /// Where the shop keeps what is its own.
@@ -147,12 +151,6 @@ fn data() -> Result<PathBuf, Trouble> {
 #[derive(Deserialize)]
 struct ConfigFile {
     session: Config,
-}
-
-/// The same file as it is written, to see which tables are there.
-#[derive(Deserialize)]
-struct Tables {
-    session: toml::Table,
 }
 
 /// The environment variable `name`, or what holds without it.

@@ -8,8 +8,8 @@ use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
 use common::{
-    CONFIG, KEYS, Server, command, command_under_umask, configure, configured_command, directory,
-    refused,
+    CONFIG, KEYS, Server, command, command_under_umask, configure, configure_with_keys,
+    configured_command, directory, refused,
 };
 use sealed_session::{KeyRing, Rotation};
 use serde_json::json;
@@ -189,6 +189,32 @@ fn settings_that_are_wrong_stop_the_start_with_file_and_place() {
     }
     fs::remove_file(&config).unwrap();
     assert!(refused(configured_command(&data)).contains(config.to_str().unwrap()));
+}
+
+#[test]
+fn a_fault_in_the_line_of_a_password_does_not_show_it() {
+    let data = directory("fault");
+    configure_with_keys(
+        &data,
+        "[session.revocation]\nbackend = 'redis'\nurl = 'redis://:s3cret@a' x",
+    );
+
+    let told = refused(configured_command(&data));
+
+    assert!(told.contains("line 9") && !told.contains("s3cret"), "{told}");
+}
+
+#[test]
+fn settings_without_a_list_go_with_any_clock_skew() {
+    let data = directory("skew");
+    configure_with_keys(&data, "[session.policy]\nclock_skew = '30s'");
+
+    let server = Server::spawn(configured_command(&data), &data);
+    let mut visitor = server.browser();
+    visitor.sign_in("alice", "wonderland");
+
+    assert!(data.join("revocations.db").exists());
+    assert_eq!(visitor.subject().as_deref(), Some("alice"));
 }
 
 #[cfg(unix)]
